@@ -1,0 +1,71 @@
+"""Who is it: where keys are kept. `memory://`, `sqlite:///keys.db`, or any object with `find`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ak_guard.backends.base import Closable, CountsBudgets, Found, KeyFilter, KeyLookup, KeyStore, TellsChanges
+from ak_guard.backends.memory import MemoryBackend
+from ak_guard.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ak_guard.backends.sql import SQLBackend
+
+__all__ = [
+    "Closable",
+    "CountsBudgets",
+    "Found",
+    "KeyFilter",
+    "KeyLookup",
+    "KeyStore",
+    "MemoryBackend",
+    "SQLBackend",
+    "TellsChanges",
+    "backend_from_url",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # SQLAlchemy is imported only by those who ask for it.
+    if name == "SQLBackend":
+        return _sql_backend()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _sql_backend() -> type[SQLBackend]:
+    try:
+        from ak_guard.backends.sql import SQLBackend  # noqa: PLC0415
+    except ImportError as error:
+        raise ConfigurationError(f"backend: {error.name} is not installed; run: pip install 'ak_guard[sql]'") from error
+    return SQLBackend
+
+
+def _memory(url: str) -> KeyStore:
+    if url != "memory://":
+        raise ConfigurationError("backend: memory:// takes nothing behind it")
+    return MemoryBackend()
+
+
+def _sql(url: str) -> KeyStore:
+    return _sql_backend()(url)
+
+
+_SCHEMES: dict[str, Callable[[str], KeyStore]] = {
+    "memory": _memory,
+    "sqlite": _sql,
+    "sqlite+aiosqlite": _sql,
+}
+
+
+def backend_from_url(url: str) -> KeyStore:
+    """Open what a URL names. Raises `ConfigurationError` when nothing understands it."""
+    scheme = url.partition(":")[0]
+    try:
+        make = _SCHEMES[scheme]
+    except KeyError:
+        raise ConfigurationError(
+            f"backend: {scheme!r} is not understood; write memory:// or sqlite:///keys.db"
+        ) from None
+    return make(url)

@@ -1,0 +1,312 @@
+"""Keys in a SQL database. SQLite today: `SQLBackend("sqlite:///keys.db")`."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import os
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from sqlalchemy import and_, delete, func, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from ak_guard.backends.base import Found, KeyFilter
+from ak_guard.backends.watch import Listeners
+from ak_guard.budgets.sql import SQLStorage
+from ak_guard.database.engine import Database
+from ak_guard.database.tables import groups, keys, secrets
+from ak_guard.errors import BackendError, ConfigurationError, InputError, NotFound
+from ak_guard.records import ApiKey, Group, parse_limits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from sqlalchemy import Row
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from ak_guard.budgets.base import MultiWindowSupport
+
+log = logging.getLogger(__name__)
+
+_LEAST_PEPPER: Final = 16
+
+
+class SQLBackend:
+    """Keys, their digests, groups and budgets in one database. The schema keeps itself up to date.
+
+    `pepper` is one secret or several, newest first (default: `AK_GUARD_PEPPER`, separated by commas): digests are then
+    stored under HMAC-SHA-256, and those under an older pepper, or under none, still match and move to the newest when
+    their key is next created, rotated or found. Raises `ConfigurationError` for a URL or pepper that cannot work.
+    """
+
+    def __init__(self, url: str, *, pepper: str | Iterable[str] | None = None) -> None:
+        if pepper is None:
+            pepper = [part for part in os.environ.get("AK_GUARD_PEPPER", "").split(",") if part]
+        peppers = [pepper] if isinstance(pepper, str) else list(pepper)
+        if any(len(part) < _LEAST_PEPPER for part in peppers):
+            raise ConfigurationError(
+                f"pepper: each must have at least {_LEAST_PEPPER} characters; 32 random ones are good"
+            )
+        self._peppers = [(_pepper_id(part), part.encode()) for part in peppers]
+        self.database = Database(url)
+        self.counters: MultiWindowSupport = SQLStorage(self.database)
+        self._listeners = Listeners()
+        self._users = 0
+
+    @property
+    def peppered(self) -> bool:
+        return bool(self._peppers)
+
+    async def start(self) -> None:
+        """Enter as one more user and bring the schema up to date."""
+        self._users += 1
+        await self.database.start()
+
+    async def aclose(self) -> None:
+        """Leave; the last user closes every connection."""
+        self._users -= 1
+        if self._users <= 0:
+            self._users = 0
+            await self.counters.aclose()
+            await self.database.aclose()
+
+    def watch(self, listener: Callable[[str | None], None]) -> Callable[[], None]:
+        return self._listeners.add(listener)
+
+    async def find(self, digest: bytes) -> Found | None:
+        stored: dict[str | None, bytes] = dict(self._stored(digest))
+        query = (
+            select(secrets.c.digest, secrets.c.pepper_id, secrets.c.valid_until, keys, *_GROUP_COLUMNS)
+            .join(keys, keys.c.id == secrets.c.key_id)
+            .outerjoin(groups, groups.c.name == keys.c.group_name)
+            .where(secrets.c.digest.in_(stored.values()))
+        )
+        async with self.database.read(BackendError) as connection:
+            found = (await connection.execute(query)).all()
+        for row in found:
+            if row.pepper_id in stored and hmac.compare_digest(row.digest, stored[row.pepper_id]):
+                if row.pepper_id != self._newest:
+                    await self._move_to_newest_pepper(row.digest, digest)
+                return Found(_key(row), _group_beside(row), row.valid_until)
+        return None
+
+    async def insert(self, key: ApiKey, digest: bytes) -> None:
+        async with self.database.write(BackendError) as connection:
+            await self._refuse_taken(connection, digest)
+            await connection.execute(insert(keys).values(id=key.id, **_columns(key)))
+            await self._insert_secret(connection, key, digest)
+        self._listeners.tell(key.id)
+
+    async def get(self, key_id: str) -> ApiKey:
+        async with self.database.read(BackendError) as connection:
+            row = (await connection.execute(select(keys).where(keys.c.id == key_id))).first()
+        if row is None:
+            raise NotFound(f"no key has the id {key_id!r}")
+        return _key(row)
+
+    async def list_keys(self, where: KeyFilter, *, limit: int, after: str | None) -> list[ApiKey]:
+        query = select(keys).order_by(keys.c.created_at.desc(), keys.c.id.desc()).limit(limit)
+        if where.search is not None:
+            pattern = where.search.casefold()
+            query = query.where(
+                or_(
+                    func.lower(keys.c.name).contains(pattern, autoescape=True),
+                    func.lower(keys.c.hint).contains(pattern, autoescape=True),
+                )
+            )
+        if where.group is not None:
+            query = query.where(keys.c.group_name == where.group)
+        if where.enabled is not None:
+            query = query.where(keys.c.enabled == where.enabled)
+        if where.owner is not None:
+            query = query.where(keys.c.owner == where.owner)
+        if after is not None:
+            last = _seconds((await self.get(after)).created_at)
+            query = query.where(or_(keys.c.created_at < last, and_(keys.c.created_at == last, keys.c.id < after)))
+        async with self.database.read(BackendError) as connection:
+            return [_key(row) for row in await connection.execute(query)]
+
+    async def change(self, key_id: str, changes: Mapping[str, Any]) -> ApiKey:
+        mine = keys.c.id == key_id
+        async with self.database.write(BackendError) as connection:
+            current = (await connection.execute(select(keys).where(mine))).first()
+            if current is None:
+                raise NotFound(f"no key has the id {key_id!r}")
+            changed = replace(_key(current), **changes)
+            columns = {_COLUMN_OF.get(field, field) for field in changes}
+            values = {column: value for column, value in _columns(changed).items() if column in columns}
+            await connection.execute(update(keys).where(mine).values(**values))
+        self._listeners.tell(key_id)
+        return changed
+
+    async def delete(self, key_id: str) -> None:
+        async with self.database.write(BackendError) as connection:
+            await _one(connection, delete(keys).where(keys.c.id == key_id), key_id)
+        self._listeners.tell(key_id)
+
+    async def add_secret(self, key: ApiKey, digest: bytes, *, old_until: float) -> None:
+        mine = secrets.c.key_id == key.id
+        later = or_(secrets.c.valid_until.is_(None), secrets.c.valid_until > old_until)
+        async with self.database.write(BackendError) as connection:
+            await self._refuse_taken(connection, digest)
+            changed = {"hint": key.hint, "updated_at": _seconds(key.updated_at)}
+            await _one(connection, update(keys).where(keys.c.id == key.id).values(**changed), key.id)
+            await connection.execute(update(secrets).where(mine, later).values(valid_until=old_until))
+            await self._insert_secret(connection, key, digest)
+        self._listeners.tell(key.id)
+
+    async def get_group(self, name: str) -> Group:
+        async with self.database.read(BackendError) as connection:
+            row = (await connection.execute(select(groups).where(groups.c.name == name))).first()
+        if row is None:
+            raise NotFound(f"no group is named {name!r}")
+        return _group(dict(row._mapping))  # noqa: SLF001  # SQLAlchemy's public name for it
+
+    async def list_groups(self) -> list[Group]:
+        async with self.database.read(BackendError) as connection:
+            found = await connection.execute(select(groups).order_by(groups.c.name))
+            return [_group(dict(row._mapping)) for row in found]  # noqa: SLF001  # SQLAlchemy's public name for it
+
+    async def put_group(self, group: Group, *, create: bool) -> None:
+        values = {
+            "routes": list(group.routes),
+            "limits": [str(limit) for limit in group.limits],
+            "shared_limits": [str(limit) for limit in group.shared_limits],
+            "multiplier": str(group.multiplier),
+            "enabled": group.enabled,
+        }
+        async with self.database.write(BackendError) as connection:
+            if create:
+                try:
+                    await connection.execute(insert(groups).values(name=group.name, **values))
+                except IntegrityError:
+                    raise InputError("name", f"a group named {group.name!r} exists already") from None
+            else:
+                await _one(connection, update(groups).where(groups.c.name == group.name).values(**values), group.name)
+        self._listeners.tell(None)
+
+    async def delete_group(self, name: str) -> None:
+        async with self.database.write(BackendError) as connection:
+            await _one(connection, delete(groups).where(groups.c.name == name), name)
+        self._listeners.tell(None)
+
+    @property
+    def _newest(self) -> str | None:
+        return self._peppers[0][0] if self._peppers else None
+
+    def _stored(self, digest: bytes) -> list[tuple[str | None, bytes]]:
+        """How the digest may stand in the table: under each pepper, newest first, and under none."""
+        under = [(name, hmac.digest(pepper, digest, "sha256")) for name, pepper in self._peppers]
+        return [*under, (None, digest)]
+
+    async def _refuse_taken(self, connection: AsyncConnection, digest: bytes) -> None:
+        stored = [value for _, value in self._stored(digest)]
+        if (await connection.execute(select(secrets.c.key_id).where(secrets.c.digest.in_(stored)))).first():
+            raise InputError("key", "is already in use")
+
+    async def _insert_secret(self, connection: AsyncConnection, key: ApiKey, digest: bytes) -> None:
+        name, stored = self._stored(digest)[0]
+        created = _seconds(key.updated_at)
+        await connection.execute(
+            insert(secrets).values(digest=stored, pepper_id=name, key_id=key.id, created_at=created)
+        )
+
+    async def _move_to_newest_pepper(self, old: bytes, digest: bytes) -> None:
+        name, stored = self._stored(digest)[0]
+        newest = update(secrets).where(secrets.c.digest == old).values(digest=stored, pepper_id=name)
+        try:
+            async with self.database.write(BackendError) as connection:
+                await connection.execute(newest)
+        except BackendError:
+            log.warning("a secret could not be moved to the newest pepper; it still matches and is tried again")
+
+
+_COLUMN_OF = {"group": "group_name"}
+_GROUP_COLUMNS = [column.label(f"group__{column.name}") for column in groups.c]
+
+
+async def _one(connection: AsyncConnection, statement: Any, name: str) -> None:
+    if not (await connection.execute(statement)).rowcount:
+        raise NotFound(f"there is no {name!r}")
+
+
+def _pepper_id(pepper: str) -> str:
+    return hashlib.sha256(b"ak_guard pepper id\0" + pepper.encode()).hexdigest()[:16]
+
+
+def _columns(key: ApiKey) -> dict[str, Any]:
+    return {
+        "name": key.name,
+        "group_name": key.group,
+        "enabled": key.enabled,
+        "created_at": _seconds(key.created_at),
+        "updated_at": _seconds(key.updated_at),
+        "expires_at": _seconds(key.expires_at),
+        "allow_ips": list(key.allow_ips),
+        "deny_ips": list(key.deny_ips),
+        "quota": key.quota,
+        "limits": None if key.limits is None else [str(limit) for limit in key.limits],
+        "owner": key.owner,
+        "metadata": dict(key.metadata),
+        "hint": key.hint,
+    }
+
+
+def _key(row: Row[Any]) -> ApiKey:
+    """A stored row as a key. Rules that cannot be read are an outage, never a key without rules."""
+    try:
+        return ApiKey(
+            id=row.id,
+            name=row.name,
+            group=row.group_name,
+            enabled=row.enabled is True,
+            created_at=_datetime(row.created_at),
+            updated_at=_datetime(row.updated_at),
+            expires_at=_datetime(row.expires_at),
+            allow_ips=_texts(row.allow_ips),
+            deny_ips=_texts(row.deny_ips),
+            quota=row.quota,
+            limits=None if row.limits is None else parse_limits(_texts(row.limits)),
+            owner=row.owner,
+            metadata=row.metadata,
+            hint=row.hint,
+        )
+    except (InputError, TypeError, ValueError, OverflowError) as error:
+        raise BackendError(f"the stored rules of key {row.id} cannot be read") from error
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise TypeError("no list")
+    return tuple(cast("list[str]", value))
+
+
+def _group_beside(row: Row[Any]) -> Group | None:
+    prefix = "group__"
+    values = {name.removeprefix(prefix): value for name, value in row._mapping.items() if name.startswith(prefix)}  # noqa: SLF001
+    return None if values["name"] is None else _group(values)
+
+
+def _group(row: Mapping[str, Any]) -> Group:
+    try:
+        return Group(
+            row["name"],
+            routes=_texts(row["routes"]),
+            limits=_texts(row["limits"]),
+            shared_limits=_texts(row["shared_limits"]),
+            multiplier=row["multiplier"],
+            enabled=row["enabled"] is True,
+        )
+    except (InputError, TypeError, ValueError) as error:
+        raise BackendError(f"the stored rules of group {row['name']} cannot be read") from error
+
+
+def _seconds(moment: datetime | None) -> float | None:
+    return None if moment is None else moment.timestamp()
+
+
+def _datetime(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,63 @@
+"""How much: quota and windows, through `limits`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from limits.errors import ConfigurationError as LimitsConfigurationError
+from limits.storage import storage_from_string
+
+from ak_guard.budgets.base import (
+    Ask,
+    Change,
+    Grant,
+    Lease,
+    Level,
+    MultiWindowSupport,
+    Promise,
+    Shortfall,
+)
+from ak_guard.budgets.foreign import ForeignStorage
+from ak_guard.budgets.memory import MemoryStorage
+from ak_guard.budgets.strategy import MultiWindowRateLimiter
+from ak_guard.budgets.windows import Quota, Window
+from ak_guard.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from limits.aio.storage import Storage
+
+__all__ = [
+    "Ask",
+    "Change",
+    "ForeignStorage",
+    "Grant",
+    "Lease",
+    "Level",
+    "MemoryStorage",
+    "MultiWindowRateLimiter",
+    "MultiWindowSupport",
+    "Promise",
+    "Quota",
+    "Shortfall",
+    "Window",
+    "counters_from",
+]
+
+
+def counters_from(limits: Storage | MultiWindowSupport | str) -> MultiWindowSupport:
+    """A storage of `limits`, or its URI, as one that takes several windows at once.
+
+    `memory://` is ours; every other URI is that of an async storage of `limits` (`async+memcached://…`, where `async+`
+    may be left out) behind a `ForeignStorage`. Raises `ConfigurationError` naming `limits`.
+    """
+    if isinstance(limits, MultiWindowSupport):
+        return limits
+    if not isinstance(limits, str):
+        return ForeignStorage(limits)
+    if limits in {"memory://", "ak-guard+memory://"}:
+        return MemoryStorage()
+    uri = limits if "+" in limits.partition(":")[0] else f"async+{limits}"
+    try:
+        return ForeignStorage(storage_from_string(uri))  # type: ignore[arg-type]  # checked by ForeignStorage
+    except (LimitsConfigurationError, ImportError, ValueError, AssertionError) as error:
+        raise ConfigurationError(f"limits: {uri.partition(':')[0]} cannot be used: {error}") from error

@@ -1,0 +1,136 @@
+"""Any other storage of `limits`: test all windows, then hit all."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from limits.aio.storage import SlidingWindowCounterSupport, Storage
+from limits.errors import StorageError
+
+from ak_guard.budgets.base import Ask, Change, Grant, Lease, Level, MultiWindowSupport, Promise, Shortfall
+from ak_guard.budgets.rows import Row, free_at
+from ak_guard.errors import BudgetError, ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Sequence
+
+    from ak_guard.budgets.windows import Window
+
+
+class ForeignStorage(MultiWindowSupport):
+    """A storage of `limits` that knows one window at a time.
+
+    The promise is weaker: between test and hit another request may come, so that a refused one can leave its cost in
+    some of the windows; it is never admitted past a limit. Nothing is given back and refunds are dropped. First-use
+    and calendar windows need a storage that counts, sliding ones `SlidingWindowCounterSupport`. The storage's own clock
+    decides when a window ends.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        if not isinstance(storage, Storage):
+            raise ConfigurationError(
+                f"limits: {type(storage).__name__} is not an async storage of `limits`; use one of limits.aio.storage, "
+                "or a URI such as async+redis://localhost:6379"
+            )
+        self._storage = storage
+        self._unposted: list[tuple[str, Change, float]] = []
+
+    @property
+    def promise(self) -> Promise:
+        return Promise(durable=False, shared=True, gives_back=False)
+
+    async def acquire(self, subject: str, asks: Sequence[Ask], *, lease: Lease | None, now: float) -> Grant | Shortfall:  # noqa: ARG002
+        await self.flush()
+        levels = [await self._measure(subject, window, now) for window, _, _ in asks]
+        used = [row.used for row in levels]
+        full = [i for i, (window, need, _) in enumerate(asks) if need and used[i] + need > window.amount]
+        if not full:
+            for i, (window, need, _) in enumerate(asks):
+                if need:
+                    used[i] = await self._hit(subject, window, need, now)
+            full = [i for i, (window, need, _) in enumerate(asks) if need and used[i] > window.amount]
+        if full:
+            ends = [
+                free_at(window, levels[i], need, now) if i in full else now for i, (window, need, _) in enumerate(asks)
+            ]
+            return Shortfall(full, used, ends)
+        return Grant([need for _, need, _ in asks], used, [row.end for row in levels], [0] * len(used))
+
+    async def forget(self, subject: str) -> None:
+        """Nothing: the keys of a storage of `limits` cannot be listed; they end by themselves."""
+
+    async def give_back(self, lease_id: str, unspent: dict[str, int]) -> None:
+        """Nothing: storages of `limits` cannot take a hit back."""
+
+    async def peek(self, subject: str, windows: Sequence[Window], *, now: float, need: int = 0) -> list[Level]:  # noqa: ARG002
+        await self.flush()
+        rows = [await self._measure(subject, window, now) for window in windows]
+        return [Level(row.used, 0, row.start if row.used else None, row.end if row.used else None) for row in rows]
+
+    async def restart(self, subject: str, windows: Sequence[Window]) -> None:
+        for window in windows:
+            if window.sliding:
+                await self._ask(self._sliding.clear_sliding_window(window.key_for(subject), window.seconds))
+            else:
+                for key in {self._key(subject, window, now=0.0), window.key_for(subject)}:
+                    await self._ask(self._storage.clear(key))
+
+    def settle(self, subject: str, changes: Sequence[Change], *, now: float) -> None:
+        self._unposted += [(subject, change, now) for change in changes if change.units > 0]
+
+    async def flush(self) -> None:
+        while self._unposted:
+            subject, settled, now = self._unposted.pop()
+            await self._hit(subject, settled.window, settled.units, now)
+
+    async def aclose(self) -> None:
+        await self.flush()
+
+    @property
+    def _sliding(self) -> SlidingWindowCounterSupport:
+        if not isinstance(self._storage, SlidingWindowCounterSupport):
+            raise ConfigurationError(f"limits: {type(self._storage).__name__} of `limits` has no sliding windows")
+        return self._storage
+
+    def _key(self, subject: str, window: Window, now: float) -> str:
+        start = f"/{int(window.bounds(now)[0])}" if window.anchor == "calendar" else ""
+        return window.key_for(subject) + start
+
+    async def _measure(self, subject: str, window: Window, now: float) -> Row:
+        if window.sliding:
+            before, _, used, _ = await self._ask(
+                self._sliding.get_sliding_window(window.key_for(subject), window.seconds)
+            )
+            start, end = window.bounds(now)
+            weighted = math.floor(before * (end - now) / window.seconds)
+            return Row(start, end, 0, used + weighted)
+        key = self._key(subject, window, now)
+        used = await self._ask(self._storage.get(key))
+        start, end = window.bounds(now)
+        if used and window.anchor == "first-use":
+            end = await self._ask(self._storage.get_expiry(key))
+            start = end - window.seconds
+        return Row(start, end, 0, used)
+
+    async def _hit(self, subject: str, window: Window, units: int, now: float) -> int:
+        if window.sliding:
+            fits = await self._ask(
+                self._sliding.acquire_sliding_window_entry(
+                    window.key_for(subject), window.amount, window.seconds, units
+                )
+            )
+            row = await self._measure(subject, window, now)
+            return row.used if fits else max(row.used, window.amount + 1)
+        _, end = window.bounds(now)
+        key, expiry = self._key(subject, window, now), max(1, math.ceil(end - now))
+        hits: int = await self._ask(self._storage.incr(key, expiry, units))
+        return hits
+
+    async def _ask(self, call: Awaitable[Any]) -> Any:
+        try:
+            return await call
+        except Exception as error:
+            if isinstance(error, StorageError) or isinstance(error, self._storage.base_exceptions):  # noqa: SIM101
+                raise BudgetError(f"the limits storage {type(self._storage).__name__} failed") from error
+            raise

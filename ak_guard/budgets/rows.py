@@ -1,0 +1,143 @@
+"""The arithmetic of windows, the same for every storage: a storage only decides where the rows live."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from ak_guard.budgets.base import Change, Grant, Level, Shortfall
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ak_guard.budgets.base import Ask
+    from ak_guard.budgets.windows import Window
+
+# A sliding window frees just after the moment at which its weighted count is whole; below the resolution of clocks.
+_TICK = 1e-6
+
+
+class Row:
+    """The counter of one window: [start, end), what was used in it, and for sliding ones the bucket before.
+
+    `generation` changes at every roll-over and restart, so that a late give-back cannot reach the wrong window.
+    """
+
+    __slots__ = ("before", "end", "generation", "start", "used")
+
+    def __init__(self, start: float, end: float, generation: int, used: int = 0, before: int = 0) -> None:
+        self.start = start
+        self.end = end
+        self.generation = generation
+        self.used = used
+        self.before = before
+
+
+Rows = dict[str, Row]
+
+
+def take(rows: Rows, asks: Sequence[Ask], now: float, next_generation: Callable[[], int]) -> Grant | Shortfall:
+    """Take every ask from `rows` (by slot) or change nothing at all. An ask of 0 fits everywhere and starts nothing."""
+    current: list[Row] = []
+    used: list[int] = []
+    full: list[int] | None = None
+    for window, need, _ in asks:
+        row = rows.get(window.slot)
+        if row is None or now >= row.end:
+            row = rolled(window, row, now, 0)
+        count = row.used if not row.before else row.used + _weighted(window, row, now)
+        if need and count + need > window.amount:
+            full = [len(current)] if full is None else [*full, len(current)]
+        current.append(row)
+        used.append(count)
+    if full is not None:
+        ends = [
+            free_at(window, row, need if index in full else window.amount - count + 1, now)
+            for index, ((window, need, _), row, count) in enumerate(zip(asks, current, used, strict=True))
+        ]
+        return Shortfall(full, used, ends)
+    return _taken(rows, asks, current, used, now, next_generation)
+
+
+def _taken(
+    rows: Rows,
+    asks: Sequence[Ask],
+    current: list[Row],
+    used: list[int],
+    now: float,
+    next_generation: Callable[[], int],
+) -> Grant:
+    taken: list[int] = []
+    ends: list[float] = []
+    generations: list[int] = []
+    for index, (window, need, extra) in enumerate(asks):
+        row = current[index]
+        units = need
+        if extra:
+            units += max(0, min(extra, window.amount - used[index] - need))
+        if units:
+            if not row.generation:
+                row.generation = next_generation()
+                rows[window.slot] = row
+            row.used += units
+            used[index] += units
+        taken.append(units)
+        ends.append(row.end if not window.sliding else free_at(window, row, window.amount - used[index] + 1, now))
+        generations.append(row.generation)
+    return Grant(taken, used, ends, generations)
+
+
+def last_use(slot: str, row: Row) -> float:
+    """When a row can be forgotten: at its end, for a sliding window one length later."""
+    return 2 * row.end - row.start if "/sliding/" in slot else row.end
+
+
+def rolled(window: Window, row: Row | None, now: float, generation: int) -> Row:
+    """The row that follows `row` at `now`: empty, but for a sliding window that remembers the bucket just ended."""
+    start, end = window.bounds(now)
+    before = row.used if row is not None and window.sliding and row.end == start else 0
+    return Row(start, end, generation, 0, before)
+
+
+def _weighted(window: Window, row: Row, now: float) -> int:
+    """The share of the previous bucket that still lies within one length before `now`, floored."""
+    return math.floor(row.before * (row.end - max(now, row.start)) / window.seconds)
+
+
+def free_at(window: Window, row: Row, need: int, now: float) -> float:
+    """The earliest time at which `need` fits, if nothing else is spent."""
+    if not window.sliding or need > window.amount:
+        return row.end
+    room = window.amount - need - row.used
+    if room >= 0:
+        # floor(before * rest / seconds) <= room, solved for the rest of the bucket.
+        rest = (room + 1) * window.seconds / row.before if row.before else math.inf
+        return max(now, row.end - rest + _TICK)
+    rest = (window.amount - need + 1) * window.seconds / row.used
+    return max(row.end, row.end + window.seconds - rest + _TICK)
+
+
+def level(window: Window, row: Row | None, now: float, *, held: int = 0, need: int = 0) -> Level:
+    """How full a window is at `now`, and when it frees: for `need`, or for one more where that fits already."""
+    if row is None or now >= row.end:
+        row = rolled(window, row, now, 0) if row is not None and window.sliding else None
+    if row is None or not (row.used or row.before):
+        return Level(0, 0, None, None)
+    used = row.used + (_weighted(window, row, now) if row.before else 0)
+    if window.sliding:
+        wanted = max(need, min(window.amount, window.amount - used + 1))
+        return Level(used, held, row.start, free_at(window, row, max(1, wanted), now))
+    return Level(used, held, row.start, None if math.isinf(row.end) else row.end)
+
+
+def change(rows: Rows, settled: Change, now: float, next_generation: Callable[[], int]) -> bool:
+    """Apply one settlement; whether it found its window."""
+    window, units, generation = settled
+    row = rows.get(window.slot)
+    if generation is not None:
+        if row is None or row.generation != generation:
+            return False
+    elif row is None or now >= row.end:
+        row = rows[window.slot] = rolled(window, row, now, next_generation())
+    row.used = max(0, row.used + units)
+    return True

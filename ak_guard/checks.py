@@ -1,0 +1,125 @@
+"""May it? Pure rules of a key, in the order in which they are checked: each answers a `Denial` or None."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from ak_guard.address import IPSet
+from ak_guard.errors import InputError
+from ak_guard.paths import Routes
+from ak_guard.records import Denial
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from ak_guard.address import Address
+    from ak_guard.records import ApiKey, Group
+
+
+class KeyRules:
+    """The rules of one key, made ready once so that a request only compares.
+
+    A list of addresses that cannot be read (out of a stored row) lets nobody in.
+    """
+
+    __slots__ = ("allow", "deny", "enabled", "expires_at", "secret_until", "unreadable")
+
+    def __init__(self, key: ApiKey, secret_until: float | None = None) -> None:
+        self.enabled = key.enabled
+        self.expires_at = math.inf if key.expires_at is None else key.expires_at.timestamp()
+        self.secret_until = math.inf if secret_until is None else secret_until
+        self.unreadable = False
+        self.allow = self._read(key.allow_ips, "allow_ips")
+        self.deny = self._read(key.deny_ips, "deny_ips")
+
+    def _read(self, entries: tuple[str, ...], field: str) -> IPSet | None:
+        try:
+            return IPSet(entries, field) if entries else None
+        except InputError:
+            self.unreadable = True
+            return None
+
+
+class GroupRules:
+    """The rules of a key's group, and whether this service lets the group in."""
+
+    __slots__ = ("let_in", "name", "routes")
+
+    def __init__(
+        self, name: str, group: Group | None, allow_groups: Collection[str] | None, deny_groups: Collection[str]
+    ) -> None:
+        self.name = name
+        self.let_in = (
+            group is not None
+            and group.enabled
+            and (allow_groups is None or name in allow_groups)
+            and name not in deny_groups
+        )
+        self.routes = Routes(() if group is None else group.routes)
+
+
+def check_state(rules: KeyRules, now: float) -> Denial | None:
+    """Is the secret still good, the key enabled and not expired? `now` and expiry are seconds since the epoch."""
+    if now >= rules.secret_until:
+        return unknown_key()
+    if not rules.enabled:
+        return Denial("api_key_disabled", "This API key is disabled.")
+    if now >= rules.expires_at:
+        return Denial("api_key_expired", "This API key has expired.")
+    return None
+
+
+def check_address(rules: KeyRules, client: Address | None) -> Denial | None:
+    """Deny wins over allow, and an unknown address fits no rule."""
+    allow, deny = rules.allow, rules.deny
+    if allow is None and deny is None and not rules.unreadable:
+        return None
+    if (
+        rules.unreadable
+        or client is None
+        or (deny is not None and client in deny)
+        or (allow is not None and client not in allow)
+    ):
+        return wrong_address(client)
+    return None
+
+
+def check_group(rules: GroupRules, scope: Mapping[str, Any]) -> Denial | None:
+    if not rules.let_in:
+        return Denial("group_not_allowed", f"The group {rules.name!r} of this API key may not use this service.")
+    if not rules.routes.allow(scope):
+        return Denial("group_not_allowed", f"The group {rules.name!r} of this API key may not use this route.")
+    return None
+
+
+class ServiceRules:
+    """Addresses that hold for the whole service, judged before any look-up."""
+
+    __slots__ = ("_allow", "_deny", "active")
+
+    def __init__(self, allow_ips: IPSet, deny_ips: IPSet) -> None:
+        self._allow = allow_ips if len(allow_ips) else None
+        self._deny = deny_ips if len(deny_ips) else None
+        self.active = self._allow is not None or self._deny is not None
+
+    def check(self, client: Address | None) -> Denial | None:
+        if not self.active:
+            return None
+        if (
+            client is None
+            or (self._deny is not None and client in self._deny)
+            or (self._allow is not None and client not in self._allow)
+        ):
+            return wrong_address(client)
+        return None
+
+
+def unknown_key() -> Denial:
+    """One answer for every key that is no key, whatever was wrong with it."""
+    return Denial("invalid_api_key", "This API key is not valid.")
+
+
+def wrong_address(client: Address | None) -> Denial:
+    seen = "could not be determined" if client is None else f"{client.text} is not allowed here"
+    return Denial("ip_not_allowed", f"The client address {seen}.")

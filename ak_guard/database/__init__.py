@@ -1,0 +1,1 @@
+"""The database under keys and budgets: engines, tables, migrations. Installed by the extra `sql`."""

@@ -1,0 +1,101 @@
+"""The tables. What administrators write and what requests write never share one, so no usage write can touch a rule."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+#: The newest migration; a database at this revision is left alone at start.
+HEAD = "0001"
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# Times are seconds since the epoch.
+
+groups = Table(
+    "ak_groups",
+    metadata,
+    Column("name", String(200), primary_key=True),
+    Column("routes", JSON, nullable=False),
+    Column("limits", JSON, nullable=False),
+    Column("shared_limits", JSON, nullable=False),
+    Column("multiplier", Text, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+)
+
+keys = Table(
+    "ak_keys",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("name", String(200), nullable=False),
+    # A key may name a group that only the guard's own configuration knows, hence no foreign key.
+    Column("group_name", String(200), nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    Column("expires_at", Double),
+    Column("allow_ips", JSON, nullable=False),
+    Column("deny_ips", JSON, nullable=False),
+    Column("quota", BigInteger),
+    Column("limits", JSON(none_as_null=True)),
+    Column("owner", String(200)),
+    Column("metadata", JSON, nullable=False),
+    Column("hint", String(64), nullable=False),
+    Index(None, "group_name"),
+    Index(None, "created_at", "id"),
+)
+
+secrets = Table(
+    "ak_secrets",
+    metadata,
+    # SHA-256 of the key's text, or HMAC-SHA-256 of that under the pepper named beside it.
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("pepper_id", String(16)),
+    Column("key_id", String(64), ForeignKey("ak_keys.id", ondelete="CASCADE"), nullable=False),
+    Column("valid_until", Double),
+    Column("created_at", Double, nullable=False),
+    Index(None, "key_id"),
+)
+
+windows = Table(
+    "ak_windows",
+    metadata,
+    Column("subject", String(255), primary_key=True),
+    Column("slot", String(64), primary_key=True),
+    Column("generation", BigInteger, nullable=False),
+    Column("start", Double, nullable=False),
+    # A quota is a window without end.
+    Column("end", Double),
+    Column("used", BigInteger, nullable=False),
+    Column("before", BigInteger, nullable=False),
+)
+
+leases = Table(
+    "ak_leases",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("subject", String(255), nullable=False),
+    Column("worker", String(64), nullable=False),
+    Column("deadline", Double, nullable=False),
+    # [[slot, units, generation], …]
+    Column("units", JSON, nullable=False),
+    Index(None, "subject"),
+)

@@ -1,0 +1,193 @@
+"""The life of one request: extract, resolve, check, take."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from ak_guard import checks, keys
+from ak_guard.budgets.ledger import Receipt, Shortage, take, take_locally
+from ak_guard.errors import BackendError, BudgetError
+from ak_guard.records import Admission, Denial
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, MutableMapping
+
+    from ak_guard.address import Address, ClientResolver
+    from ak_guard.backends.cached import CachedLookup
+    from ak_guard.budgets.base import MultiWindowSupport
+    from ak_guard.budgets.ledger import Budget
+    from ak_guard.extract import KeyFinder
+    from ak_guard.floods import FailureLimit
+    from ak_guard.subject import Subject
+
+    Scope = MutableMapping[str, Any]
+
+# Long enough not to hammer a store that is down, short enough not to be missed when it is back.
+_OUTAGE_RETRY_SECONDS = 2
+
+
+class Case:
+    """What is known about one request while it is judged. The door reads the outcome from here."""
+
+    __slots__ = ("admission", "client", "cost", "denial", "now", "shortage", "subject")
+
+    def __init__(self, now: float, client: Address | None) -> None:
+        self.now = now
+        self.client = client
+        self.cost = 0
+        self.subject: Subject | None = None
+        self.admission: Admission | None = None
+        self.denial: Denial | None = None
+        #: The budgets as they stood when one of them was full.
+        self.shortage: Shortage | None = None
+
+
+class Guard:
+    """Decide about requests. Everything is prepared here once; a request only reads it."""
+
+    def __init__(
+        self,
+        *,
+        realm: object,
+        find_key: KeyFinder,
+        client_of: ClientResolver,
+        service: checks.ServiceRules,
+        floods: FailureLimit,
+        known: CachedLookup[Subject],
+        cost: int | Callable[[Scope], int],
+        local: MultiWindowSupport | None,
+        clock: Callable[[], float],
+    ) -> None:
+        """`local` counts while the store of budgets is away; None refuses meanwhile."""
+        self._realm = realm
+        self._find_key = find_key
+        self._client_of = client_of
+        self._service = service
+        self._floods = floods
+        self._known = known
+        self._cost = cost
+        self._local = local
+        self._clock = clock
+
+    async def judge(self, scope: Scope) -> Case:
+        """Let a request in (`case.admission`) or refuse it (`case.denial`)."""
+        case = Case(self._clock(), self._client_of(scope))
+
+        key = self._find_key(scope)
+        if isinstance(key, Denial):
+            case.denial = key
+            return case
+
+        subject = await self._resolve(key, case)
+        if subject is None:
+            return case
+        case.subject = subject
+
+        case.denial = (
+            checks.check_state(subject.rules, case.now)
+            or checks.check_address(subject.rules, case.client)
+            or checks.check_group(subject.group_rules, scope)
+        )
+        if case.denial is None:
+            case.cost = cost_of(self._cost, scope)
+            await self._take(subject, case)
+        return case
+
+    async def rejudge(self, scope: Scope, admission: Admission) -> Case:
+        """A guard around this one has let the request in with the same backend: only this service's rules are left."""
+        case = Case(self._clock(), self._client_of(scope))
+        case.denial = self._service.check(case.client)
+        if case.denial is None:
+            case.admission = admission
+        return case
+
+    async def _resolve(self, key: bytes, case: Case) -> Subject | None:
+        """Whose key is it? None with `case.denial` set when it is nobody's or nobody can tell."""
+        digest = keys.digest(key)
+        entry = self._known.get(digest, case.now)
+        if entry is not None and entry.value is not None:
+            case.denial = self._service.check(case.client)
+            return None if case.denial else entry.value
+
+        if not keys.is_well_formed(key):
+            case.denial = checks.unknown_key()
+            return None
+        case.denial = self._service.check(case.client)
+        if case.denial is None and entry is not None:
+            case.denial = await self._floods.throttled(case.client, case.now)
+        elif case.denial is None and not self._known.knows(digest):
+            case.denial = await self._floods.admit(case.client, case.now)
+        if case.denial is not None:
+            return None
+
+        if entry is None:
+            try:
+                async with self._floods.attempt(case.client):
+                    entry = await self._known.resolve(digest, case.now)
+            except BackendError:
+                case.denial = Denial(
+                    "key_service_unavailable",
+                    "API keys cannot be checked at the moment.",
+                    retry_after=_OUTAGE_RETRY_SECONDS,
+                )
+                return None
+        if entry.value is None:
+            await self._floods.failed(case.client, case.now)
+            case.denial = checks.unknown_key()
+        return entry.value
+
+    async def _take(self, subject: Subject, case: Case) -> None:
+        """Is there enough? Take from every budget, or from none."""
+        budget = subject.budget
+        charged = budget.charged(case.cost)
+        if charged > budget.most:
+            case.denial = _cost_exceeds(budget, charged)
+            return
+        try:
+            outcome = await take(budget, case.cost, case.now)
+        except BudgetError:
+            if self._local is None:
+                case.denial = Denial(
+                    "limits_unavailable", "Limits cannot be checked at the moment.", retry_after=_OUTAGE_RETRY_SECONDS
+                )
+                return
+            outcome = await take_locally(budget, case.cost, case.now, self._local)
+        if isinstance(outcome, Receipt):
+            client = case.client.text if case.client is not None else None
+            case.admission = Admission(subject.key, client, outcome, self._realm)
+        else:
+            case.shortage = outcome
+            case.denial = budget_denial(budget, outcome, case.now)
+
+
+def cost_of(cost: int | Callable[[Scope], int], scope: Scope) -> int:
+    """What this request costs, in units. Raises `ValueError` for anything but a whole number from 0 up."""
+    value = cost if isinstance(cost, int) else cost(scope)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"cost: {value!r} must be a whole number from 0 up")
+    return value
+
+
+def budget_denial(budget: Budget, shortage: Shortage, now: float) -> Denial:
+    """Say which budgets are full, and when the same request passes if nothing else is spent."""
+    full = [budget.shown[index] for index in shortage.full]
+    names = tuple(window.name for window in full)
+    if any(window.slot == "quota" for window in full):
+        return Denial("insufficient_quota", "The quota of this API key is used up.", full=names)
+    latest = max(shortage.ends[index] for index in shortage.full)
+    wait = max(1, math.ceil(latest - now))
+    listed = " and ".join(f"{window.amount} {window.unit} per {window.name}" for window in full)
+    return Denial(
+        "rate_limit_exceeded", f"The limit of {listed} is reached; try again in {wait} s.", retry_after=wait, full=names
+    )
+
+
+def _cost_exceeds(budget: Budget, charged: int) -> Denial:
+    names = tuple(
+        window.name
+        for window in budget.shown
+        if window.unit == "units" and window.slot != "quota" and charged > window.amount
+    )
+    detail = f"This request costs {charged} units, more than the whole limit {' and '.join(names)}; it can never pass."
+    return Denial("cost_exceeds_limit", detail, full=names)

@@ -1,0 +1,98 @@
+"""What people type, checked field by field: each function returns the value as it is stored, or raises `InputError`."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from ak_guard.address import IPSet
+from ak_guard.errors import InputError
+from ak_guard.notation import MAX_AMOUNT, parse_duration
+from ak_guard.records import DEFAULT_GROUP, Limit, checked_text, parse_limits, whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+MAX_PAGE: Final = 1_000
+_MAX_METADATA_BYTES: Final = 16_384
+_LATEST: Final = datetime(9999, 1, 1, tzinfo=UTC)
+
+
+def name(value: object) -> str:
+    return checked_text("name", value)
+
+
+def group(value: object) -> str:
+    return DEFAULT_GROUP if value is None else checked_text("group", value)
+
+
+def owner(value: object) -> str | None:
+    return None if value is None else checked_text("owner", value)
+
+
+def flag(field: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise InputError(field, f"{value!r} must be True or False")
+    return value
+
+
+def networks(field: str, values: Iterable[str] | None) -> tuple[str, ...]:
+    return () if values is None else IPSet(values, field).entries
+
+
+def quota(value: object) -> int | None:
+    return None if value is None else units("quota", value)
+
+
+def units(field: str, value: object) -> int:
+    return whole(field, value, least=0, most=MAX_AMOUNT)
+
+
+def limits(values: Iterable[str | Limit] | None) -> tuple[Limit, ...] | None:
+    return None if values is None else parse_limits(values)
+
+
+def metadata(value: Mapping[str, Any] | None) -> dict[str, Any]:
+    if value is None:
+        return {}
+    try:
+        text = json.dumps(dict(value), allow_nan=False)
+    except (TypeError, ValueError):
+        raise InputError("metadata", "must be a mapping that JSON can hold") from None
+    if len(text) > _MAX_METADATA_BYTES:
+        raise InputError("metadata", f"must fit into {_MAX_METADATA_BYTES} bytes of JSON")
+    loaded: dict[str, Any] = json.loads(text)
+    return loaded
+
+
+def expiry(at: datetime | str | None, within: str | timedelta | None, now: float) -> datetime | None:
+    """An expiry from a moment or a duration; a datetime without a zone is UTC."""
+    if at is not None and within is not None:
+        raise InputError("expires_in", "cannot be given together with expires_at")
+    if within is not None:
+        return datetime.fromtimestamp(now + parse_duration(within, "expires_in"), UTC)
+    return None if at is None else _datetime("expires_at", at)
+
+
+def moment(field: str, value: datetime | str | float) -> float:
+    """Seconds since the epoch from a datetime, ISO text or seconds."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    return _datetime(field, value).timestamp()
+
+
+def _datetime(field: str, value: object) -> datetime:
+    try:
+        read = value if isinstance(value, datetime) else datetime.fromisoformat(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise InputError(field, f"{value!r} is no time; write 2027-01-31T12:00:00Z") from None
+    aware = (read if read.tzinfo else read.replace(tzinfo=UTC)).astimezone(UTC)
+    if not datetime(1970, 1, 2, tzinfo=UTC) < aware < _LATEST:
+        raise InputError(field, f"{value!r} must lie between 1970 and 9998")
+    return aware
+
+
+def grace(value: str | timedelta) -> int:
+    """How long an old secret works on, in seconds."""
+    return parse_duration(value, "grace")

@@ -1,0 +1,1 @@
+"""What frameworks want to see of a key."""

@@ -1,0 +1,76 @@
+"""Mint, parse and digest a key.
+
+A minted key is `{prefix}_{32 base62 random}{6 base62 CRC-32 of what stands before}`, about 190 bits. The checksum is no
+security: it throws mistyped keys out without a look-up and lets secret scanners tell a key from noise. The idea is
+GitHub's token format (https://github.blog/2021-04-05-behind-githubs-new-authentication-token-formats/).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import zlib
+from typing import Final
+
+from ak_guard.errors import InputError
+
+#: For secret scanners: matches every key minted with the default prefix.
+SCANNER_PATTERN: Final = r"\bak_[0-9A-Za-z]{38}\b"
+
+MAX_KEY_BYTES: Final = 512
+
+_ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_MINTED: Final = re.compile(rb"[a-z0-9]+_[0-9A-Za-z]{38}")
+_PRINTABLE: Final = re.compile(rb"[\x21-\x7e]+")
+_PREFIX: Final = re.compile(r"[a-z0-9]{1,32}")
+_RANDOM_LENGTH: Final = 32
+_CHECKSUM_LENGTH: Final = 6
+
+
+def mint(prefix: str = "ak") -> str:
+    """Return the text of a new key. `prefix` is 1 to 32 of `[a-z0-9]`; raises `InputError` naming it otherwise."""
+    checked_prefix(prefix)
+    body = f"{prefix}_" + "".join(secrets.choice(_ALPHABET) for _ in range(_RANDOM_LENGTH))
+    return body + _checksum(body.encode())
+
+
+def checked_prefix(prefix: str) -> str:
+    """Return `prefix` when keys can be minted with it."""
+    if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
+        raise InputError("prefix", f"{prefix!r} must be 1 to 32 lower-case letters and digits, such as ak")
+    return prefix
+
+
+def is_minted_shape(text: bytes) -> bool:
+    """Whether `text` looks like a minted key of any prefix; its checksum may still be wrong."""
+    return _MINTED.fullmatch(text) is not None
+
+
+def is_well_formed(text: bytes) -> bool:
+    """Whether `text` could be a key at all: visible ASCII and, where it looks minted, the right checksum."""
+    if _PRINTABLE.fullmatch(text) is None:
+        return False
+    if not is_minted_shape(text):
+        return True
+    return text[-_CHECKSUM_LENGTH:] == _checksum(text[:-_CHECKSUM_LENGTH]).encode()
+
+
+def digest(text: bytes) -> bytes:
+    """The name by which cache, wire and backends know a key: 32 bytes, SHA-256 of its text."""
+    return hashlib.sha256(text).digest()
+
+
+def hint(text: str) -> str:
+    """What people may see of a key: its prefix and last four characters, such as `ak_…7Qx4`."""
+    prefix = text.partition("_")[0] + "_" if is_minted_shape(text.encode()) else ""
+    return f"{prefix}…{text[-4:]}"
+
+
+def _checksum(body: bytes) -> str:
+    number = zlib.crc32(body)
+    digits = []
+    for _ in range(_CHECKSUM_LENGTH):
+        number, digit = divmod(number, 62)
+        digits.append(_ALPHABET[digit])
+    return "".join(reversed(digits))

@@ -1,0 +1,322 @@
+"""The people's side: create, change and look at keys and groups."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from ak_guard import custom_keys, inputs, keys
+from ak_guard.assembly import open_backend, open_counters
+from ak_guard.backends.base import Closable, KeyFilter, KeyStore
+from ak_guard.budgets.ledger import Budget, peek
+from ak_guard.errors import ConfigurationError, InputError, NotFound
+from ak_guard.explain import Explanation, explain
+from ak_guard.records import ApiKey, Group
+from ak_guard.status import Status
+from ak_guard.subject import group_of, key_budget
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from types import TracebackType
+
+    from limits.aio.storage import Storage
+
+    from ak_guard.backends.base import KeyLookup
+    from ak_guard.budgets.base import MultiWindowSupport
+    from ak_guard.records import Limit
+
+
+class _Omitted:
+    def __repr__(self) -> str:
+        return "OMITTED"
+
+
+#: An argument of `update` that was not given: the field stays as it is.
+OMITTED: Final = _Omitted()
+
+Moment = datetime | str
+Span = str | timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A key and its secret. The secret exists here and nowhere else afterwards; it is not shown by `repr`."""
+
+    key: ApiKey
+    secret: str
+
+    def __repr__(self) -> str:
+        return f"Issued(key={self.key!r}, secret=…)"
+
+
+class KeyManager:
+    """Create keys and groups and change them: `async with KeyManager("sqlite:///keys.db") as keys:`.
+
+    `backend` is a URL or an object; give a middleware the same object and both see the same keys and counters. `limits`
+    names the storage of the windows where the middleware has one. `prefix` begins every minted key. `groups` are those
+    that services define in their code, so that `status` and `explain` know them. `clock` is in seconds since the epoch.
+
+    Unknown ids raise `NotFound`, wrong values `InputError` naming the field, a store that is away `BackendError`.
+    """
+
+    def __init__(
+        self,
+        backend: KeyLookup | str | None = None,
+        *,
+        limits: Storage | MultiWindowSupport | str | None = None,
+        prefix: str = "ak",
+        groups: Iterable[Group] = (),
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        store = open_backend(backend)
+        if not isinstance(store, KeyStore):
+            raise ConfigurationError(f"backend: {type(store).__name__} can only look keys up, not manage them")
+        self.backend: KeyStore = store
+        self._quotas, self._windows, self._owned = open_counters(store, limits)
+        self._prefix = keys.checked_prefix(prefix)
+        self._groups = {group.name: group for group in groups}
+        self._clock = clock
+
+    async def __aenter__(self) -> Self:
+        if isinstance(self.backend, Closable):
+            await self.backend.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for counters in self._owned:
+            await counters.aclose()
+        if isinstance(self.backend, Closable):
+            await self.backend.aclose()
+
+    # Keys
+
+    async def create(
+        self,
+        name: str,
+        *,
+        group: str | None = None,
+        key: str | None = None,
+        allow_ips: Iterable[str] | None = None,
+        deny_ips: Iterable[str] | None = None,
+        quota: int | None = None,
+        expires_at: Moment | None = None,
+        expires_in: Span | None = None,
+        limits: Iterable[str | Limit] | None = None,
+        owner: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        enabled: bool = True,
+    ) -> Issued:
+        """Create a key; its secret is in the answer and nowhere else.
+
+        `key` is a text chosen by the caller instead of a generated one (see `ak_guard.custom_keys`). `limits` None
+        takes the group's, an empty list means none. `expires_in` is a duration such as `30d`.
+        """
+        now = self._clock()
+        secret = keys.mint(self._prefix)
+        if key is not None:
+            custom_keys.check(key, peppered=self.backend.peppered)
+            secret = key
+        expiry = inputs.expiry(expires_at, expires_in, now)
+        if expiry is not None and expiry.timestamp() <= now:
+            raise InputError("expires_at", f"{expiry.isoformat()} has passed already")
+        created = datetime.fromtimestamp(now, UTC)
+        made = ApiKey(
+            id="key_" + secrets.token_hex(10),
+            name=inputs.name(name),
+            group=inputs.group(group),
+            enabled=inputs.flag("enabled", enabled),
+            created_at=created,
+            updated_at=created,
+            expires_at=expiry,
+            allow_ips=inputs.networks("allow_ips", allow_ips),
+            deny_ips=inputs.networks("deny_ips", deny_ips),
+            quota=inputs.quota(quota),
+            limits=inputs.limits(limits),
+            owner=inputs.owner(owner),
+            metadata=inputs.metadata(metadata),
+            hint=keys.hint(secret),
+        )
+        await self.backend.insert(made, keys.digest(secret.encode()))
+        return Issued(made, secret)
+
+    async def get(self, key_id: str) -> ApiKey:
+        """The key with this id."""
+        return await self.backend.get(key_id)
+
+    async def list(
+        self,
+        *,
+        search: str | None = None,
+        group: str | None = None,
+        enabled: bool | None = None,
+        owner: str | None = None,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> list[ApiKey]:
+        """Keys that match, newest first; `after` is the id of the last key of the page before."""
+        if not isinstance(limit, int) or not 1 <= limit <= inputs.MAX_PAGE:
+            raise InputError("limit", f"{limit!r} must be a whole number from 1 to {inputs.MAX_PAGE}")
+        return await self.backend.list_keys(KeyFilter(search, group, enabled, owner), limit=limit, after=after)
+
+    async def update(  # noqa: C901  # one line a field
+        self,
+        key_id: str,
+        *,
+        name: str | _Omitted = OMITTED,
+        group: str | _Omitted | None = OMITTED,
+        allow_ips: Iterable[str] | _Omitted | None = OMITTED,
+        deny_ips: Iterable[str] | _Omitted | None = OMITTED,
+        quota: int | _Omitted | None = OMITTED,
+        expires_at: Moment | _Omitted | None = OMITTED,
+        expires_in: Span | _Omitted | None = OMITTED,
+        limits: Iterable[str | Limit] | _Omitted | None = OMITTED,
+        owner: str | _Omitted | None = OMITTED,
+        metadata: Mapping[str, Any] | _Omitted | None = OMITTED,
+        enabled: bool | _Omitted = OMITTED,
+    ) -> ApiKey:
+        """Change the fields that are given; None clears one. What was used of quota and windows stays."""
+        now = self._clock()
+        changes: dict[str, Any] = {}
+        if not isinstance(name, _Omitted):
+            changes["name"] = inputs.name(name)
+        if not isinstance(group, _Omitted):
+            changes["group"] = inputs.group(group)
+        if not isinstance(allow_ips, _Omitted):
+            changes["allow_ips"] = inputs.networks("allow_ips", allow_ips)
+        if not isinstance(deny_ips, _Omitted):
+            changes["deny_ips"] = inputs.networks("deny_ips", deny_ips)
+        if not isinstance(quota, _Omitted):
+            changes["quota"] = inputs.quota(quota)
+        if not (isinstance(expires_at, _Omitted) and isinstance(expires_in, _Omitted)):
+            at = None if isinstance(expires_at, _Omitted) else expires_at
+            within = None if isinstance(expires_in, _Omitted) else expires_in
+            changes["expires_at"] = inputs.expiry(at, within, now)
+        if not isinstance(limits, _Omitted):
+            changes["limits"] = inputs.limits(limits)
+        if not isinstance(owner, _Omitted):
+            changes["owner"] = inputs.owner(owner)
+        if not isinstance(metadata, _Omitted):
+            changes["metadata"] = inputs.metadata(metadata)
+        if not isinstance(enabled, _Omitted):
+            changes["enabled"] = inputs.flag("enabled", enabled)
+        return await self.backend.change(key_id, {**changes, "updated_at": datetime.fromtimestamp(now, UTC)})
+
+    async def disable(self, key_id: str) -> ApiKey:
+        """Refuse this key from now on; `enable` lets it in again."""
+        return await self.update(key_id, enabled=False)
+
+    async def enable(self, key_id: str) -> ApiKey:
+        """Let this key in again."""
+        return await self.update(key_id, enabled=True)
+
+    async def delete(self, key_id: str) -> None:
+        """Remove a key for good, with its secrets and counters."""
+        await self.backend.delete(key_id)
+        for counters in {id(store): store for store in (self._quotas, self._windows)}.values():
+            await counters.forget(f"key/{key_id}")
+
+    async def rotate(self, key_id: str, *, grace: Span | None = "1h", key: str | None = None) -> Issued:
+        """Give a key a new secret; the old one works on for `grace` (None: not at all). All else stays, also the id."""
+        now = self._clock()
+        current = await self.backend.get(key_id)
+        secret = keys.mint(self._prefix)
+        if key is not None:
+            custom_keys.check(key, peppered=self.backend.peppered)
+            secret = key
+        until = now if grace is None else now + inputs.grace(grace)
+        renewed = replace(current, hint=keys.hint(secret), updated_at=datetime.fromtimestamp(now, UTC))
+        await self.backend.add_secret(renewed, keys.digest(secret.encode()), old_until=until)
+        return Issued(await self.backend.get(key_id), secret)
+
+    async def reset(self, key_id: str, *, quota: bool = False, limits: bool = False) -> None:
+        """Give back the whole quota, the whole windows, or both. Windows that a group shares stay as they are."""
+        if not quota and not limits:
+            raise InputError("quota", "nothing to reset; say quota=True, limits=True or both")
+        budget = await self._budget(await self.backend.get(key_id))
+        for part in budget.parts:
+            if part.subject != f"key/{key_id}":
+                continue
+            chosen = [window for window in part.windows if (quota if window.slot == "quota" else limits)]
+            if chosen:
+                await part.storage.restart(part.subject, chosen)
+
+    async def status(self, key_id: str) -> Status:
+        """What is used, held and left of quota and windows, and when they reset."""
+        budget = await self._budget(await self.backend.get(key_id))
+        return Status.of(budget, await peek(budget, self._clock()))
+
+    async def explain(
+        self,
+        secret_or_id: str,
+        *,
+        ip: str | None = None,
+        path: str = "/",
+        method: str = "GET",
+        cost: int = 1,
+        at: Moment | float | None = None,
+    ) -> Explanation:
+        """Say what would become of a request, rule by rule, without changing anything."""
+        now = self._clock() if at is None else inputs.moment("at", at)
+        inputs.units("cost", cost)
+        try:
+            key, secret_until = await self.backend.get(secret_or_id), None
+        except NotFound:
+            found = await self.backend.find(keys.digest(secret_or_id.encode()))
+            if found is None:
+                raise NotFound("no key has this id or secret") from None
+            key, secret_until = found.key, found.valid_until
+        group = await self._group(key.group)
+        budget = key_budget(key, group, windows=self._windows, quotas=self._quotas)
+        levels = await peek(budget, now, need=budget.charged(cost))
+        return explain(
+            key,
+            group,
+            budget,
+            levels,
+            secret_until=secret_until,
+            ip=ip,
+            path=path,
+            method=method.upper(),
+            cost=cost,
+            now=now,
+        )
+
+    # Groups
+
+    async def create_group(self, group: Group) -> Group:
+        """Add a group; raises `InputError` when one of this name exists."""
+        await self.backend.put_group(group, create=True)
+        return group
+
+    async def update_group(self, group: Group) -> Group:
+        """Replace the group of this name; keys of the group follow at once."""
+        await self.backend.put_group(group, create=False)
+        return group
+
+    async def get_group(self, name: str) -> Group:
+        """The group of this name."""
+        return await self.backend.get_group(name)
+
+    async def list_groups(self) -> Sequence[Group]:
+        """All groups by name."""
+        return await self.backend.list_groups()
+
+    async def delete_group(self, name: str) -> None:
+        """Remove a group. Its keys are refused with `group_not_allowed` until they get another one."""
+        await self.backend.delete_group(name)
+
+    async def _group(self, name: str) -> Group | None:
+        try:
+            stored: Group | None = await self.backend.get_group(name)
+        except NotFound:
+            stored = None
+        return group_of(name, self._groups, stored)
+
+    async def _budget(self, key: ApiKey) -> Budget:
+        group = await self._group(key.group)
+        return key_budget(key, group, windows=self._windows, quotas=self._quotas)

@@ -1,0 +1,308 @@
+"""The door: ASGI in, guard asked, ASGI out."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Literal
+
+from ak_guard.assembly import Assembly, Options, assemble
+from ak_guard.backends.base import Closable
+from ak_guard.errors import AkGuardError, BackendError, ConfigurationError, InputError
+from ak_guard.integrations.starlette_auth import KeyUser, show_nobody, show_user
+from ak_guard.lifespan import Lifespan
+from ak_guard.records import ADMITTED, Admission, Decision, Denial
+from ak_guard.replies import Headers, Replies, ratelimit, ratelimit_policy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from limits.aio.storage import Storage
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from ak_guard.backends.base import KeyLookup
+    from ak_guard.budgets.base import MultiWindowSupport
+    from ak_guard.budgets.ledger import Receipt, Shortage
+    from ak_guard.extract import Extractor
+    from ak_guard.guard import Case
+    from ak_guard.records import Group, Limit
+    from ak_guard.subject import Subject
+
+log = logging.getLogger("ak_guard")
+
+_STATE = "ak_guard"
+
+
+class ApiKeyMiddleware:
+    """Let a request through only with an API key that may make it.
+
+    Pure ASGI: `app.add_middleware(ApiKeyMiddleware, backend="sqlite:///keys.db")` for Starlette and FastAPI, or
+    `ApiKeyMiddleware(app, backend=...)` around any ASGI app. Built with a setting that cannot work it does not raise,
+    lets nothing through, fails the start-up and answers 503 with the reason in the log.
+
+    Args:
+        app: the app to guard.
+        backend: a backend object, or a URL (`memory://`, `sqlite:///keys.db`); None reads `AK_GUARD_BACKEND`.
+        limits: a storage of `limits` or its URI for the windows; None counts beside the backend.
+        groups: groups beside those in the backend; they win where both know a name.
+        extractors: where to look for the key, see `ak_guard.extract`.
+        forward_key: False takes the credential out of the scope before the app sees it.
+        public_paths: exact paths, as the app's routes see them, that need no key.
+        allow_groups: only keys of these groups may enter; None lets all in.
+        deny_groups: keys of these groups may not.
+        allow_ips: only these addresses and networks may call, judged before any look-up.
+        deny_ips: these may not; deny wins.
+        trusted_proxies: networks whose `X-Forwarded-For` is believed.
+        cost: units per request, or a function of the scope that says so.
+        mode: `report` decides, counts (`would_refuse`) and logs, and refuses nothing.
+        quota_status: the status of a used-up quota: 429, 402 or 403.
+        failure_limit: unknown keys per address (IPv6: per /64); None for no limit.
+        stale_if_error: seconds for which a known key goes on while the backend is down.
+        cache_ttl: seconds after which a key is looked up again.
+        cache_size: how many keys are remembered.
+        max_client_wait: seconds; a 429 with a longer wait tells SDKs not to retry by themselves.
+        on_unavailable: `allow` counts budgets locally while their store is down and posts them when it is back.
+        allow_preflight: whether a CORS preflight passes without a key.
+        ratelimit_headers: whether answers carry `RateLimit` and `RateLimit-Policy`.
+        on_decision: called with a `Decision` after each response; what it raises is logged.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        backend: KeyLookup | str | None = None,
+        limits: Storage | MultiWindowSupport | str | None = None,
+        groups: Iterable[Group] = (),
+        extractors: Iterable[str | Extractor] | None = None,
+        forward_key: bool = True,
+        public_paths: Iterable[str] = (),
+        allow_groups: Iterable[str] | None = None,
+        deny_groups: Iterable[str] = (),
+        allow_ips: Iterable[str] = (),
+        deny_ips: Iterable[str] = (),
+        trusted_proxies: Iterable[str] = (),
+        cost: int | Callable[[Scope], int] = 1,
+        mode: Literal["enforce", "report"] = "enforce",
+        quota_status: int = 429,
+        failure_limit: str | Limit | None = "30/minute",
+        stale_if_error: float = 60.0,
+        cache_ttl: float = 30.0,
+        cache_size: int = 100_000,
+        max_client_wait: float = 60.0,
+        on_unavailable: Literal["refuse", "allow"] = "refuse",
+        allow_preflight: bool = True,
+        ratelimit_headers: bool = True,
+        on_decision: Callable[[Decision], object] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.app = app
+        #: In report mode: how many requests would have been refused, by code.
+        self.would_refuse: Counter[str] = Counter()
+        self._report = mode == "report"
+        self._allow_preflight = allow_preflight
+        self._ratelimit = ratelimit_headers
+        self._on_decision = on_decision
+        self._clock = clock
+        self._fault: str | None = None
+        self._assembly: Assembly | None = None
+        options = Options(
+            backend,
+            limits,
+            groups,
+            extractors,
+            forward_key,
+            public_paths,
+            allow_groups,
+            deny_groups,
+            allow_ips,
+            deny_ips,
+            trusted_proxies,
+            cost,
+            mode,
+            quota_status,
+            failure_limit,
+            stale_if_error,
+            cache_ttl,
+            cache_size,
+            max_client_wait,
+            on_unavailable,
+            allow_preflight,
+            ratelimit_headers,
+            on_decision,
+            clock,
+        )
+        try:
+            self._assembly = assemble(options)
+        except (ConfigurationError, InputError, TypeError) as error:
+            # Frameworks build middleware inside the running server, where an exception would only be logged and the
+            # app served unguarded or broken. So it is told at start-up and in each answer.
+            self._fault = f"ak_guard is not configured: {error}"
+            log.error(self._fault)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind == "lifespan":
+            await Lifespan(self.app, self._start, self._stop)(scope, receive, send)
+            return
+        if kind not in {"http", "websocket"}:
+            raise AkGuardError(f"a scope of type {kind!r} cannot be guarded and is not let through")
+        assembly = self._assembly
+        if assembly is None:
+            denial = Denial(
+                "misconfigured", "This service is not configured; its operator finds the reason in the log."
+            )
+            await _PLAIN_REPLIES.send(denial, [], scope, receive, send)
+            return
+        if (assembly.public and scope in assembly.public) or (self._allow_preflight and _is_preflight(scope)):
+            show_nobody(scope)
+            await self.app(scope, receive, send)
+            return
+
+        outer = scope["state"].get(_STATE) if "state" in scope else None
+        if isinstance(outer, Admission) and outer.realm is assembly.backend:
+            case = await assembly.guard.rejudge(scope, outer)
+            nested = True
+        else:
+            case = await assembly.guard.judge(scope)
+            nested = False
+        await self._answer(assembly, case, nested, scope, receive, send)
+
+    async def _answer(
+        self, assembly: Assembly, case: Case, nested: bool, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        seen = _Seen(send) if self._on_decision is not None else None
+        if seen is not None:
+            send = seen.send
+        denial = case.denial
+        try:
+            if denial is not None:
+                if not self._report:
+                    await assembly.replies.send(denial, self._budget_headers(case), scope, receive, send)
+                    return
+                self.would_refuse[denial.code] += 1
+                log.info("report mode: would refuse with %s: %s", denial.code, denial.detail)
+            admission = case.admission
+            if admission is None:
+                show_nobody(scope)
+                await self.app(scope, receive, send)
+            elif nested:
+                await self.app(scope, receive, send)
+            else:
+                await self._admit(admission, case, scope, receive, send)
+        finally:
+            if seen is not None:
+                self._tell(case, scope, seen.status)
+
+    async def _admit(self, admission: Admission, case: Case, scope: Scope, receive: Receive, send: Send) -> None:
+        subject: Subject = case.subject  # type: ignore[assignment]  # an admission of this guard has a subject
+        scope.setdefault("state", {})[_STATE] = admission
+        if subject.identity is None:
+            subject.identity = KeyUser(subject.key)
+        show_user(scope, subject.identity)
+        receipt: Receipt = admission.receipt  # type: ignore[assignment]
+        if self._ratelimit and receipt.used:
+            headers = _ratelimit_headers(subject, receipt, case.now)
+
+            async def send_with_headers(message: Message) -> None:
+                if message["type"] in _STARTS:
+                    message["headers"] = [*message.get("headers", ()), *headers]
+                await send(message)
+
+            try:
+                await self.app(scope, receive, send_with_headers)
+            finally:
+                await receipt.close()
+        else:
+            try:
+                await self.app(scope, receive, send)
+            finally:
+                await receipt.close()
+
+    def _budget_headers(self, case: Case) -> Headers:
+        if not self._ratelimit or case.shortage is None or case.subject is None:
+            return []
+        return _ratelimit_headers(case.subject, case.shortage, case.now)
+
+    def _tell(self, case: Case, scope: Scope, status: int | None) -> None:
+        denial = case.denial
+        decision = Decision(
+            code=ADMITTED if denial is None else denial.code,
+            enforced=denial is not None and not self._report,
+            key=case.subject.key if case.subject else None,
+            client=case.client.text if case.client else None,
+            method=scope.get("method", "GET"),
+            path=scope["path"],
+            cost=case.admission.cost if case.admission else 0,
+            status=status,
+            at=case.now,
+            duration=self._clock() - case.now,
+        )
+        try:
+            self._on_decision(decision)  # type: ignore[misc]  # only called where it is set
+        except Exception:
+            log.exception("on_decision failed; the response was not touched by it")
+
+    async def _start(self) -> str | None:
+        if self._assembly is None:
+            return self._fault
+        self._assembly.known.start()
+        if isinstance(self._assembly.backend, Closable):
+            try:
+                await self._assembly.backend.start()
+            except ConfigurationError as error:
+                return f"ak_guard is not configured: {error}"
+            except BackendError as error:
+                log.error("the key backend is away; requests are answered 503 until it is back: %s", error)
+        return None
+
+    async def _stop(self) -> None:
+        if self._assembly is None:
+            return
+        await self._assembly.known.aclose()
+        for counters in self._assembly.owned:
+            await counters.aclose()
+        if isinstance(self._assembly.backend, Closable):
+            await self._assembly.backend.aclose()
+
+
+_STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
+_PLAIN_REPLIES = Replies(quota_status=429, max_client_wait=60.0)
+
+
+class _Seen:
+    """Remember the status that was sent."""
+
+    __slots__ = ("_send", "status")
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.status: int | None = None
+
+    async def send(self, message: Message) -> None:
+        kind: str = message["type"]
+        if kind.endswith("http.response.start"):
+            self.status = message["status"]
+        elif kind == "websocket.accept":
+            self.status = 101
+        await self._send(message)
+
+
+def _ratelimit_headers(subject: Subject, budgets: Receipt | Shortage, now: float) -> Headers:
+    windows = subject.budget.shown
+    if subject.policy is None:
+        subject.policy = ratelimit_policy(windows)
+    return [
+        (b"ratelimit-policy", subject.policy),
+        (b"ratelimit", ratelimit(windows, budgets.used, budgets.ends, now)),
+    ]
+
+
+def _is_preflight(scope: Scope) -> bool:
+    """A true CORS preflight (Fetch standard, "CORS-preflight request"): browsers send it without credentials."""
+    if scope.get("method") != "OPTIONS" or scope["type"] != "http":
+        return False
+    names: set[Any] = {name.lower() for name, _ in scope["headers"]}
+    return b"origin" in names and b"access-control-request-method" in names

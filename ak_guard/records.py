@@ -1,0 +1,296 @@
+"""The words of the house: what a key, a group and a limit are, and what is decided about a request.
+
+`ApiKey`, `Group` and `Limit` are frozen. `Denial`, `Admission` and `Decision` are made per request and only slotted,
+because a frozen dataclass costs five times as much to make.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from ak_guard.errors import InputError
+from ak_guard.notation import (
+    MAX_AMOUNT,
+    MAX_SECONDS,
+    WEEKDAYS,
+    Anchor,
+    Unit,
+    duration_text,
+    known_zone,
+    parse_limit,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime
+
+DEFAULT_GROUP: Final = "default"
+
+_ENVIRONMENTS: Final = {
+    "prod": "production",
+    "production": "production",
+    "live": "production",
+    "staging": "staging",
+    "stage": "staging",
+    "preprod": "staging",
+    "dev": "development",
+    "development": "development",
+    "local": "development",
+    "test": "test",
+    "testing": "test",
+    "qa": "test",
+    "ci": "test",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most `amount` within a window of `seconds`.
+
+    `unit` is what is counted: the cost (`units`) or the calls (`requests`). `anchor` is where a window begins: with the
+    first use after the last one ended, with the calendar of `zone` (and `week_start`, 0 for Monday), or never
+    (`sliding`: two buckets aligned to the epoch, the older one weighted; a true window is bounded by twice the amount).
+    """
+
+    amount: int
+    seconds: int
+    unit: Unit = "units"
+    anchor: Anchor = "first-use"
+    zone: str = "UTC"
+    week_start: int = 0
+
+    def __post_init__(self) -> None:
+        whole("amount", self.amount, least=1, most=MAX_AMOUNT)
+        whole("seconds", self.seconds, least=1, most=MAX_SECONDS)
+        _one_of("unit", self.unit, ("units", "requests"))
+        _one_of("anchor", self.anchor, ("first-use", "calendar", "sliding"))
+        whole("week_start", self.week_start, least=0, most=6)
+        if self.zone != "UTC" and not known_zone(self.zone):
+            raise InputError("zone", f"{self.zone!r} is no time zone of this machine; write one such as Europe/Berlin")
+
+    @classmethod
+    def parse(cls, value: str | Limit, field: str = "limits") -> Limit:
+        """Read `1000/5h`, `500 requests/1d calendar Europe/Berlin` or `10 per minute`; raises `InputError`."""
+        return value if isinstance(value, Limit) else cls(*parse_limit(value, field))
+
+    @property
+    def name(self) -> str:
+        """The name clients see in `RateLimit`: `5h`, `1d-requests`, `7d-calendar`."""
+        unit = "" if self.unit == "units" else f"-{self.unit}"
+        anchor = "" if self.anchor == "first-use" else f"-{self.anchor}"
+        return duration_text(self.seconds) + unit + anchor
+
+    def __str__(self) -> str:
+        unit = "" if self.unit == "units" else f" {self.unit}"
+        words: list[str] = [] if self.anchor == "first-use" else [self.anchor]
+        if self.anchor == "calendar":
+            words += [self.zone] if self.zone != "UTC" else []
+            words += [WEEKDAYS[self.week_start]] if self.week_start else []
+        return " ".join([f"{self.amount}{unit}/{duration_text(self.seconds)}", *words])
+
+
+def parse_limits(values: Iterable[str | Limit], field: str = "limits") -> tuple[Limit, ...]:
+    """Read several limits; no two may share length, anchor and unit, because they would share one counter."""
+    if isinstance(values, str):
+        raise InputError(field, f"{values!r} must be a list of limits, such as [{values!r}]")
+    limits = tuple(Limit.parse(value, field) for value in values)
+    names = [limit.name for limit in limits]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(field, f"{name} is named twice; one limit per window")
+    return limits
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key as its administrator sees it. The secret itself is nowhere in here.
+
+    `allow_ips` and `deny_ips` are normalised networks, empty for no rule. `quota` is in units, None for no quota.
+    `limits` None takes the group's, empty means none. `hint` is the prefix and the last four characters.
+    """
+
+    id: str
+    name: str
+    group: str = DEFAULT_GROUP
+    enabled: bool = True
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    expires_at: datetime | None = None
+    allow_ips: tuple[str, ...] = ()
+    deny_ips: tuple[str, ...] = ()
+    quota: int | None = None
+    limits: tuple[Limit, ...] | None = None
+    owner: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    hint: str = ""
+
+    @property
+    def environment(self) -> str | None:
+        """`production`, `staging`, `development` or `test` when the name says so (`prod-api`), else None."""
+        words = self.name.lower().replace("_", "-").replace(".", "-").split("-")
+        return next((_ENVIRONMENTS[word] for word in words if word in _ENVIRONMENTS), None)
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Group:
+    """What keys of one group may call, and what they pay.
+
+    `routes` such as `"POST /v1/chat/*"`, `"/v1/models"` or `"*"`; none means all. `limits` hold for each key that names
+    none of its own, `shared_limits` for all keys of the group together. Charged is `ceil(cost * multiplier)`.
+    """
+
+    name: str
+    routes: tuple[str, ...]
+    limits: tuple[Limit, ...]
+    shared_limits: tuple[Limit, ...]
+    multiplier: Fraction
+    enabled: bool
+
+    def __init__(
+        self,
+        name: str,
+        routes: Iterable[str] = (),
+        limits: Iterable[str | Limit] = (),
+        shared_limits: Iterable[str | Limit] = (),
+        multiplier: float | str | Fraction = 1,
+        enabled: bool = True,
+    ) -> None:
+        put = object.__setattr__
+        put(self, "name", checked_text("name", name))
+        put(self, "routes", _routes(routes))
+        put(self, "limits", parse_limits(limits))
+        put(self, "shared_limits", parse_limits(shared_limits, "shared_limits"))
+        put(self, "multiplier", _multiplier(multiplier))
+        put(self, "enabled", bool(enabled))
+
+
+@dataclass(slots=True)
+class Denial:
+    """A refusal. `code` decides status and body (see `replies`), `detail` is for the caller's eyes.
+
+    `retry_after` is in whole seconds, None where waiting does not help. `full` names the budgets that were full.
+    """
+
+    code: str
+    detail: str = ""
+    retry_after: int | None = None
+    full: tuple[str, ...] = ()
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class Receipt(Protocol):
+    """What was taken from a key's budgets for one request; made in `budgets`."""
+
+    charged: int
+
+    @property
+    def remaining(self) -> int | None: ...
+
+    def charge(self, units: int) -> None: ...
+
+
+class Admission:
+    """A request that was let in: `request.state.ak_guard`.
+
+    `client` is the address that counted, None when the server gave none.
+    """
+
+    __slots__ = ("client", "key", "realm", "receipt")
+
+    def __init__(self, key: ApiKey, client: str | None, receipt: Receipt, realm: object) -> None:
+        self.key = key
+        self.client = client
+        self.receipt = receipt
+        #: The backend that knows the key. A guard inside with the same one reuses this admission.
+        self.realm = realm
+
+    @property
+    def cost(self) -> int:
+        """Units charged so far: `ceil(cost * multiplier)` of the group, and what `charge` added."""
+        return self.receipt.charged
+
+    @property
+    def remaining(self) -> int | None:
+        """What is left in the tightest budget, None for a key without budgets."""
+        return self.receipt.remaining
+
+    def charge(self, units: int) -> None:
+        """Charge `units` more (before the group's multiplier), or give some of the cost back with a negative number.
+
+        Never fails for lack of budget: it may pass a limit, after which the key is refused until that resets. May be
+        called until the response has ended; raises `RuntimeError` after that, `ValueError` for anything but whole
+        units or for a refund of more than was charged.
+        """
+        self.receipt.charge(units)
+
+    def __repr__(self) -> str:
+        return f"Admission(key={self.key.id!r}, client={self.client!r}, cost={self.cost})"
+
+
+@dataclass(slots=True)
+class Decision:
+    """What became of one request, told to `on_decision` after the response.
+
+    `code` is `admitted` or the code of the refusal. In report mode a refusal has `enforced` False and `status` is what
+    the app answered. `status` is None when no response began. `duration` is in seconds.
+    """
+
+    code: str
+    enforced: bool
+    key: ApiKey | None
+    client: str | None
+    method: str
+    path: str
+    cost: int
+    status: int | None
+    at: float
+    duration: float
+
+    @property
+    def admitted(self) -> bool:
+        return self.code == ADMITTED
+
+
+ADMITTED: Final = "admitted"
+
+
+def checked_text(field: str, value: object, longest: int = 200) -> str:
+    """Return `value` when it is printable text that is not blank; raises `InputError` naming `field`."""
+    if not isinstance(value, str) or not value.strip() or not value.isprintable() or len(value) > longest:
+        raise InputError(field, f"must be 1 to {longest} printable characters")
+    return value
+
+
+def _routes(routes: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(routes, str):
+        raise InputError("routes", f"{routes!r} must be a list of routes, such as [{routes!r}]")
+    for route in (kept := tuple(routes)):
+        method, _, path = route.rpartition(" ")
+        if not (path == "*" or path.startswith("/")) or (method and not method.isalpha()):
+            raise InputError("routes", f"{route!r} is no route; write '/v1/models', 'POST /v1/chat/*' or '*'")
+    return kept
+
+
+def _multiplier(value: float | str | Fraction) -> Fraction:
+    try:
+        # Through text, so that 0.1 is a tenth and not the nearest binary fraction.
+        multiplier = value if isinstance(value, Fraction) else Fraction(str(value))
+    except (ValueError, ZeroDivisionError):
+        raise InputError("multiplier", f"{value!r} is no number") from None
+    if multiplier < 0 or multiplier > MAX_AMOUNT or isinstance(value, bool):
+        raise InputError("multiplier", f"{value!r} must be a number from 0 up")
+    return multiplier
+
+
+def whole(field: str, value: object, *, least: int, most: int) -> int:
+    """Return `value` when it is a whole number in the range; raises `InputError` naming `field`."""
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise InputError(field, f"{value!r} must be a whole number from {least} to {most}")
+    return value
+
+
+def _one_of(field: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise InputError(field, f"{value!r} must be one of {', '.join(allowed)}")

@@ -1,0 +1,96 @@
+"""A key made ready to be judged: its rules and budgets, put together once and kept in the cache."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ak_guard.budgets.ledger import Budget, Part
+from ak_guard.budgets.windows import Quota, Window
+from ak_guard.checks import GroupRules, KeyRules
+from ak_guard.records import DEFAULT_GROUP, Group
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from ak_guard.backends.base import Found
+    from ak_guard.budgets.base import MultiWindowSupport
+    from ak_guard.records import ApiKey
+
+
+class Subject:
+    """One key as the guard sees it. `identity` is what the host framework is shown; the door makes it on first use."""
+
+    __slots__ = ("budget", "group_rules", "identity", "key", "policy", "rules")
+
+    def __init__(self, key: ApiKey, rules: KeyRules, group_rules: GroupRules, budget: Budget) -> None:
+        self.key = key
+        self.rules = rules
+        self.group_rules = group_rules
+        self.budget = budget
+        self.identity: Any = None
+        #: The RateLimit-Policy field, rendered on first use.
+        self.policy: bytes | None = None
+
+
+class SubjectMaker:
+    """How a service turns what a backend found into a `Subject`.
+
+    `groups` of the service stand beside those of the backend and win where both know a name. `windows` and `quotas`
+    are the stores that count.
+    """
+
+    def __init__(
+        self,
+        *,
+        groups: Mapping[str, Group],
+        allow_groups: Collection[str] | None,
+        deny_groups: Collection[str],
+        windows: MultiWindowSupport,
+        quotas: MultiWindowSupport,
+    ) -> None:
+        self._groups = groups
+        self._allow_groups = allow_groups
+        self._deny_groups = deny_groups
+        self._windows = windows
+        self._quotas = quotas
+
+    def __call__(self, found: Found) -> Subject:
+        key = found.key
+        group = group_of(key.group, self._groups, found.group)
+        return Subject(
+            key,
+            KeyRules(key, found.valid_until),
+            GroupRules(key.group, group, self._allow_groups, self._deny_groups),
+            key_budget(key, group, windows=self._windows, quotas=self._quotas),
+        )
+
+
+def key_budget(key: ApiKey, group: Group | None, *, windows: MultiWindowSupport, quotas: MultiWindowSupport) -> Budget:
+    """The budgets of a key: its own windows or its group's, its quota, and what its group shares."""
+    limits = key.limits if key.limits is not None else group.limits if group else ()
+    own = [Window.of(limit) for limit in limits]
+    quota = [] if key.quota is None else [Quota(key.quota)]
+    shared = [Window.of(limit, "shared-") for limit in group.shared_limits] if group else []
+    subject = f"key/{key.id}"
+    parts = (
+        [Part(windows, subject, [*own, *quota])]
+        if windows is quotas
+        else [
+            Part(windows, subject, own),
+            Part(quotas, subject, quota),
+        ]
+    )
+    parts.insert(1, Part(windows, f"group/{key.group}", shared))
+    return Budget(parts, group.multiplier if group else _ONE)
+
+
+def group_of(name: str, service_groups: Mapping[str, Group], stored: Group | None) -> Group | None:
+    """The group of this name: the service's own, the stored one, or None.
+
+    `default` needs no record: it lets everything in until somebody defines it.
+    """
+    group = service_groups.get(name) or stored
+    return Group(DEFAULT_GROUP) if group is None and name == DEFAULT_GROUP else group
+
+
+_ONE = Group(DEFAULT_GROUP).multiplier

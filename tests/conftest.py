@@ -1,0 +1,58 @@
+"""What most tests need: a clock to move, each backend there is, a manager, and nothing that blocks the event loop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from blockbuster import blockbuster_ctx
+
+from ak_guard import KeyManager
+from ak_guard.backends import MemoryBackend, SQLBackend
+from ak_guard.testing import ManualClock
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from ak_guard.backends import KeyStore
+
+
+@pytest.fixture(autouse=True)
+def nothing_blocks() -> Iterator[None]:
+    """A blocking call on the event loop, made from the package, fails the test."""
+    with blockbuster_ctx("ak_guard") as blocking:
+        # SQLAlchemy makes the path of the file absolute when it prepares an engine, once for each loop.
+        blocking.functions["os.path.abspath"].can_block_in(
+            "sqlalchemy/dialects/sqlite/pysqlite.py", "create_connect_args"
+        )
+        yield
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AK_GUARD_BACKEND", "AK_GUARD_PEPPER"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def backend(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[KeyStore]:
+    """Every backend; what a test says of one holds for all."""
+    if request.param == "memory":
+        yield MemoryBackend()
+        return
+    store = SQLBackend(f"sqlite:///{tmp_path}/keys.db")
+    await store.start()
+    yield store
+    await store.aclose()
+
+
+@pytest.fixture
+async def keys(backend: KeyStore, clock: ManualClock) -> AsyncIterator[KeyManager]:
+    async with KeyManager(backend, clock=clock) as manager:
+        yield manager
