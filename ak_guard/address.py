@@ -87,10 +87,10 @@ class IPSet:
         self._ends = {4: [end for _, end in ranges4], 6: [end for _, end in ranges6]}
 
     def __contains__(self, address: Address | str | None) -> bool:
-        if isinstance(address, str):
-            address = parse_address(address)
-        if address is None:
-            return False
+        if address is None or isinstance(address, str):
+            address = None if address is None else parse_address(address)
+            if address is None:
+                return False
         at = bisect_right(self._starts[address.version], address.number) - 1
         return at >= 0 and address.number <= self._ends[address.version][at]
 
@@ -157,7 +157,9 @@ class ClientResolver:
         self._trusted = networks if len(networks) else None
 
     def __call__(self, scope: Mapping[str, Any]) -> Address | None:
-        peer = _peer(scope.get("client"))
+        # The client may be missing, empty, a name, or carry its port as text; only the host is read.
+        client = scope.get("client")
+        peer = parse_address(client[0]) if client and isinstance(client[0], str) else None
         if self._trusted is None or peer is None or peer not in self._trusted:
             return peer
         lines = [value for name, value in scope["headers"] if name.lower() == b"x-forwarded-for"]
@@ -174,13 +176,6 @@ class ClientResolver:
             if client not in trusted:
                 break
         return client
-
-
-def _peer(client: object) -> Address | None:
-    """`scope["client"]` may be missing, empty, a name, or carry the port as text; only the host is read."""
-    if not isinstance(client, tuple | list) or not client or not isinstance(client[0], str):
-        return None
-    return parse_address(client[0])
 
 
 def _hop(entry: str) -> Address | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ak_guard.address import IPSet
 from ak_guard.errors import InputError
@@ -17,13 +17,17 @@ if TYPE_CHECKING:
     from ak_guard.records import ApiKey, Group
 
 
+# How many verdicts about addresses and paths are remembered for one key or group.
+_REMEMBERED: Final = 256
+
+
 class KeyRules:
     """The rules of one key, made ready once so that a request only compares.
 
     A list of addresses that cannot be read (out of a stored row) lets nobody in.
     """
 
-    __slots__ = ("allow", "deny", "enabled", "expires_at", "secret_until", "unreadable")
+    __slots__ = ("_seen", "allow", "deny", "enabled", "expires_at", "has_addresses", "secret_until", "unreadable")
 
     def __init__(self, key: ApiKey, secret_until: float | None = None) -> None:
         self.enabled = key.enabled
@@ -32,6 +36,21 @@ class KeyRules:
         self.unreadable = False
         self.allow = self._read(key.allow_ips, "allow_ips")
         self.deny = self._read(key.deny_ips, "deny_ips")
+        self.has_addresses = self.unreadable or self.allow is not None or self.deny is not None
+        self._seen: dict[Address, bool] = {}
+
+    def lets_in(self, client: Address | None) -> bool:
+        """Whether the rules about addresses do. Deny wins over allow, and an unknown address fits no rule."""
+        if client is None or self.unreadable:
+            return not self.has_addresses
+        verdict = self._seen.get(client)
+        if verdict is None:
+            verdict = (self.deny is None or client not in self.deny) and (self.allow is None or client in self.allow)
+            # A key is called from few addresses; whoever calls it from many only pays the look-up again.
+            if len(self._seen) >= _REMEMBERED:
+                self._seen.clear()
+            self._seen[client] = verdict
+        return verdict
 
     def _read(self, entries: tuple[str, ...], field: str) -> IPSet | None:
         try:
@@ -71,18 +90,8 @@ def check_state(rules: KeyRules, now: float) -> Denial | None:
 
 
 def check_address(rules: KeyRules, client: Address | None) -> Denial | None:
-    """Deny wins over allow, and an unknown address fits no rule."""
-    allow, deny = rules.allow, rules.deny
-    if allow is None and deny is None and not rules.unreadable:
-        return None
-    if (
-        rules.unreadable
-        or client is None
-        or (deny is not None and client in deny)
-        or (allow is not None and client not in allow)
-    ):
-        return wrong_address(client)
-    return None
+    """May this address use the key?"""
+    return None if not rules.has_addresses or rules.lets_in(client) else wrong_address(client)
 
 
 def check_group(rules: GroupRules, scope: Mapping[str, Any]) -> Denial | None:

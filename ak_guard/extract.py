@@ -72,8 +72,8 @@ class Bearer(Header):
         super().__init__("authorization")
 
     def value_of(self, line: bytes) -> bytes:
-        scheme, _, value = line.strip(_BLANKS).partition(b" ")
-        return value.strip(_BLANKS) if scheme.lower() == b"bearer" else b""
+        line = line.strip(_BLANKS)
+        return line[7:].strip(_BLANKS) if line[:7].lower() == b"bearer " else b""
 
 
 class Cookie:
@@ -198,11 +198,12 @@ class KeyFinder:
         """Return the key's bytes or the refusal that its absence or shape deserves."""
         kind: str = scope["type"]
         by_header = self._by_header
-        found: list[bytes] = []
-        for name, line in scope["headers"]:
-            place = by_header.get(name.lower())
-            if place is not None and (value := place.value_of(line)):
-                found.append(value)
+        found = [
+            value
+            for name, line in scope["headers"]
+            # Names should be in lower case, but ASGI does not demand it.
+            if name.lower() in by_header and (value := by_header[name.lower()].value_of(line))
+        ]
         for elsewhere in self._elsewhere[kind]:
             found += elsewhere.find(scope)
         if not found:
@@ -210,11 +211,15 @@ class KeyFinder:
         for removed in self._removed[kind]:
             if removed.find(scope):
                 removed.remove(scope)
-        if max(map(len, found)) > MAX_KEY_BYTES:
-            return Denial("credential_too_large", f"The API key has more than {MAX_KEY_BYTES} bytes.")
         if len(found) > 1 and len(set(found)) > 1:
+            if max(map(len, found)) > MAX_KEY_BYTES:
+                return _too_large()
             return Denial("ambiguous_credentials", "Different API keys were sent in one request.")
-        return found[0]
+        return found[0] if len(found[0]) <= MAX_KEY_BYTES else _too_large()
+
+
+def _too_large() -> Denial:
+    return Denial("credential_too_large", f"The API key has more than {MAX_KEY_BYTES} bytes.")
 
 
 def _where(places: list[Extractor], kind: str) -> tuple[Extractor, ...]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
 
     from ak_guard.address import Address, ClientResolver
-    from ak_guard.backends.cached import CachedLookup
+    from ak_guard.backends.cached import CachedLookup, Entry
     from ak_guard.budgets.base import MultiWindowSupport
     from ak_guard.budgets.ledger import Budget
     from ak_guard.extract import KeyFinder
@@ -30,17 +30,16 @@ _OUTAGE_RETRY_SECONDS = 2
 class Case:
     """What is known about one request while it is judged. The door reads the outcome from here."""
 
-    __slots__ = ("admission", "client", "cost", "denial", "now", "shortage", "subject")
+    cost = 0
+    subject: Subject | None = None
+    admission: Admission | None = None
+    denial: Denial | None = None
+    #: The budgets as they stood when one of them was full.
+    shortage: Shortage | None = None
 
     def __init__(self, now: float, client: Address | None) -> None:
         self.now = now
         self.client = client
-        self.cost = 0
-        self.subject: Subject | None = None
-        self.admission: Admission | None = None
-        self.denial: Denial | None = None
-        #: The budgets as they stood when one of them was full.
-        self.shortage: Shortage | None = None
 
 
 class Guard:
@@ -79,19 +78,29 @@ class Guard:
             case.denial = key
             return case
 
-        subject = await self._resolve(key, case)
-        if subject is None:
+        digest = keys.digest(key)
+        entry = self._known.get(digest, case.now)
+        subject = entry.value if entry is not None else None
+        if subject is not None:
+            case.denial = self._service.check(case.client)
+        else:
+            subject = await self._resolve(key, digest, entry, case)
+        if subject is None or case.denial is not None:
             return case
         case.subject = subject
 
-        case.denial = (
+        denial = (
             checks.check_state(subject.rules, case.now)
             or checks.check_address(subject.rules, case.client)
             or checks.check_group(subject.group_rules, scope)
         )
-        if case.denial is None:
-            case.cost = cost_of(self._cost, scope)
-            await self._take(subject, case)
+        if denial is not None:
+            case.denial = denial
+            return case
+
+        cost = self._cost
+        case.cost = cost if type(cost) is int else cost_of(cost, scope)
+        await self._take(subject, case)
         return case
 
     async def rejudge(self, scope: Scope, admission: Admission) -> Case:
@@ -102,14 +111,11 @@ class Guard:
             case.admission = admission
         return case
 
-    async def _resolve(self, key: bytes, case: Case) -> Subject | None:
-        """Whose key is it? None with `case.denial` set when it is nobody's or nobody can tell."""
-        digest = keys.digest(key)
-        entry = self._known.get(digest, case.now)
-        if entry is not None and entry.value is not None:
-            case.denial = self._service.check(case.client)
-            return None if case.denial else entry.value
+    async def _resolve(self, key: bytes, digest: bytes, entry: Entry[Subject] | None, case: Case) -> Subject | None:
+        """Whose key is it, that was not remembered as somebody's? None with `case.denial` set when nobody can tell.
 
+        `entry` is what was remembered: None, or that the key is nobody's.
+        """
         if not keys.is_well_formed(key):
             case.denial = checks.unknown_key()
             return None
@@ -145,14 +151,14 @@ class Guard:
             case.denial = _cost_exceeds(budget, charged)
             return
         try:
-            outcome = await take(budget, case.cost, case.now)
+            outcome = await take(budget, case.cost, charged, case.now)
         except BudgetError:
             if self._local is None:
                 case.denial = Denial(
                     "limits_unavailable", "Limits cannot be checked at the moment.", retry_after=_OUTAGE_RETRY_SECONDS
                 )
                 return
-            outcome = await take_locally(budget, case.cost, case.now, self._local)
+            outcome = await take_locally(budget, case.cost, charged, case.now, self._local)
         if isinstance(outcome, Receipt):
             client = case.client.text if case.client is not None else None
             case.admission = Admission(subject.key, client, outcome, self._realm)

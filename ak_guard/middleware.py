@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ak_guard.assembly import Assembly, Options, assemble
 from ak_guard.backends.base import Closable
@@ -13,7 +13,7 @@ from ak_guard.errors import AkGuardError, BackendError, ConfigurationError, Inpu
 from ak_guard.integrations.starlette_auth import KeyUser, show_nobody, show_user
 from ak_guard.lifespan import Lifespan
 from ak_guard.records import ADMITTED, Admission, Decision, Denial
-from ak_guard.replies import Headers, Replies, ratelimit, ratelimit_policy
+from ak_guard.replies import Headers, RateLimitFields, Replies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ak_guard.backends.base import KeyLookup
     from ak_guard.budgets.base import MultiWindowSupport
-    from ak_guard.budgets.ledger import Receipt, Shortage
+    from ak_guard.budgets.ledger import Receipt
     from ak_guard.extract import Extractor
     from ak_guard.guard import Case
     from ak_guard.records import Group, Limit
@@ -161,72 +161,55 @@ class ApiKeyMiddleware:
             await self.app(scope, receive, send)
             return
 
+        guard = assembly.guard
         outer = scope["state"].get(_STATE) if "state" in scope else None
-        if isinstance(outer, Admission) and outer.realm is assembly.backend:
-            case = await assembly.guard.rejudge(scope, outer)
-            nested = True
+        if outer is not None and isinstance(outer, Admission) and outer.realm is assembly.backend:
+            case = await guard.rejudge(scope, outer)
         else:
-            case = await assembly.guard.judge(scope)
-            nested = False
-        await self._answer(assembly, case, nested, scope, receive, send)
-
-    async def _answer(
-        self, assembly: Assembly, case: Case, nested: bool, scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        seen = _Seen(send) if self._on_decision is not None else None
-        if seen is not None:
-            send = seen.send
-        denial = case.denial
+            case = await guard.judge(scope)
+        if self._on_decision is None:
+            await self._answer(assembly, case, scope, receive, send)
+            return
+        seen = _Seen(send)
         try:
-            if denial is not None:
-                if not self._report:
-                    await assembly.replies.send(denial, self._budget_headers(case), scope, receive, send)
-                    return
-                self.would_refuse[denial.code] += 1
-                log.info("report mode: would refuse with %s: %s", denial.code, denial.detail)
-            admission = case.admission
-            if admission is None:
-                show_nobody(scope)
-                await self.app(scope, receive, send)
-            elif nested:
-                await self.app(scope, receive, send)
-            else:
-                await self._admit(admission, case, scope, receive, send)
+            await self._answer(assembly, case, scope, receive, seen.send)
         finally:
-            if seen is not None:
-                self._tell(case, scope, seen.status)
+            self._tell(self._on_decision, case, scope, seen.status)
 
-    async def _admit(self, admission: Admission, case: Case, scope: Scope, receive: Receive, send: Send) -> None:
-        subject: Subject = case.subject  # type: ignore[assignment]  # an admission of this guard has a subject
+    async def _answer(self, assembly: Assembly, case: Case, scope: Scope, receive: Receive, send: Send) -> None:
+        if case.denial is not None:
+            if not self._report:
+                await assembly.replies.send(case.denial, self._budget_headers(case), scope, receive, send)
+                return
+            self.would_refuse[case.denial.code] += 1
+            log.info("report mode: would refuse with %s: %s", case.denial.code, case.denial.detail)
+        admission, subject = case.admission, case.subject
+        if admission is None or subject is None:
+            # Let through unauthenticated by report mode, or let in already by a guard around this one.
+            show_nobody(scope)
+            await self.app(scope, receive, send)
+            return
+
+        shown: _Shown = subject.door or _Shown.of(subject)
         scope.setdefault("state", {})[_STATE] = admission
-        if subject.identity is None:
-            subject.identity = KeyUser(subject.key)
-        show_user(scope, subject.identity)
-        receipt: Receipt = admission.receipt  # type: ignore[assignment]
+        show_user(scope, shown.user)
+        receipt: Receipt = admission.receipt
         if self._ratelimit and receipt.used:
-            headers = _ratelimit_headers(subject, receipt, case.now)
-
-            async def send_with_headers(message: Message) -> None:
-                if message["type"] in _STARTS:
-                    message["headers"] = [*message.get("headers", ()), *headers]
-                await send(message)
-
-            try:
-                await self.app(scope, receive, send_with_headers)
-            finally:
-                await receipt.close()
-        else:
-            try:
-                await self.app(scope, receive, send)
-            finally:
-                await receipt.close()
+            send = _with_headers(send, shown.fields.render(receipt.used, receipt.ends, case.now))
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            receipt.closed = True
+            if receipt.settled:
+                await receipt.flush()
 
     def _budget_headers(self, case: Case) -> Headers:
         if not self._ratelimit or case.shortage is None or case.subject is None:
             return []
-        return _ratelimit_headers(case.subject, case.shortage, case.now)
+        shown: _Shown = case.subject.door or _Shown.of(case.subject)
+        return shown.fields.render(case.shortage.used, case.shortage.ends, case.now)
 
-    def _tell(self, case: Case, scope: Scope, status: int | None) -> None:
+    def _tell(self, listener: Callable[[Decision], object], case: Case, scope: Scope, status: int | None) -> None:
         denial = case.denial
         decision = Decision(
             code=ADMITTED if denial is None else denial.code,
@@ -241,7 +224,7 @@ class ApiKeyMiddleware:
             duration=self._clock() - case.now,
         )
         try:
-            self._on_decision(decision)  # type: ignore[misc]  # only called where it is set
+            listener(decision)
         except Exception:
             log.exception("on_decision failed; the response was not touched by it")
 
@@ -290,14 +273,27 @@ class _Seen:
         await self._send(message)
 
 
-def _ratelimit_headers(subject: Subject, budgets: Receipt | Shortage, now: float) -> Headers:
-    windows = subject.budget.shown
-    if subject.policy is None:
-        subject.policy = ratelimit_policy(windows)
-    return [
-        (b"ratelimit-policy", subject.policy),
-        (b"ratelimit", ratelimit(windows, budgets.used, budgets.ends, now)),
-    ]
+class _Shown(NamedTuple):
+    """What a door shows of a key, put together once."""
+
+    user: KeyUser
+    fields: RateLimitFields
+
+    @classmethod
+    def of(cls, subject: Subject) -> _Shown:
+        shown = subject.door = cls(KeyUser(subject.key), RateLimitFields(subject.budget.shown))
+        return shown
+
+
+def _with_headers(send: Send, headers: Headers) -> Send:
+    """Add headers where the response begins, and touch nothing else."""
+
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] in _STARTS:
+            message["headers"] = [*message.get("headers", ()), *headers]
+        await send(message)
+
+    return send_with_headers
 
 
 def _is_preflight(scope: Scope) -> bool:

@@ -18,6 +18,7 @@ _ODD: Final = re.compile(r"//|\\|[\x00-\x1f\x7f\ufffd]|%(?:2e|2f|5c|25|00)|/\.{1
 _ODD_RAW: Final = re.compile(rb"%(?:2e|2f|5c|00)|\\", re.IGNORECASE)
 # An encoding within an encoding within one is the deepest that is looked into; anything deeper is refused by routes.
 _DEEPEST: Final = 4
+_REMEMBERED: Final = 256
 
 
 def app_path(scope: Mapping[str, Any]) -> str:
@@ -80,7 +81,7 @@ class Routes:
     websockets match as GET.
     """
 
-    __slots__ = ("_any", "_by_method")
+    __slots__ = ("_any", "_by_method", "_seen")
 
     def __init__(self, routes: Iterable[str]) -> None:
         by_method: dict[str, list[str]] = {}
@@ -90,6 +91,7 @@ class Routes:
         if "GET" in by_method:
             by_method.setdefault("HEAD", []).extend(by_method["GET"])
         everywhere = by_method.get("*", [])
+        self._seen: dict[tuple[str, str, bytes | None], bool] = {}
         self._any = not by_method or "*" in everywhere or "/*" in everywhere
         self._by_method = {
             method: _Matcher([*paths, *(everywhere if method != "*" else [])]) for method, paths in by_method.items()
@@ -98,8 +100,16 @@ class Routes:
     def allow(self, scope: Mapping[str, Any]) -> bool:
         if self._any:
             return True
-        method = scope.get("method", "GET") if scope["type"] == "http" else "GET"
-        return self.allow_path(method, app_path(scope), scope.get("raw_path"))
+        method = scope["method"] if scope["type"] == "http" else "GET"
+        asked = (method, app_path(scope), scope.get("raw_path"))
+        verdict = self._seen.get(asked)
+        if verdict is None:
+            verdict = self.allow_path(*asked)
+            # Paths repeat; whoever makes up new ones only pays the look-up again.
+            if len(self._seen) >= _REMEMBERED:
+                self._seen.clear()
+            self._seen[asked] = verdict
+        return verdict
 
     def allow_path(self, method: str, path: str, raw_path: bytes | None = None) -> bool:
         if self._any:

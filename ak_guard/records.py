@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from ak_guard.errors import InputError
 from ak_guard.notation import (
@@ -180,17 +180,6 @@ class Denial:
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-class Receipt(Protocol):
-    """What was taken from a key's budgets for one request; made in `budgets`."""
-
-    charged: int
-
-    @property
-    def remaining(self) -> int | None: ...
-
-    def charge(self, units: int) -> None: ...
-
-
 class Admission:
     """A request that was let in: `request.state.ak_guard`.
 
@@ -199,9 +188,10 @@ class Admission:
 
     __slots__ = ("client", "key", "realm", "receipt")
 
-    def __init__(self, key: ApiKey, client: str | None, receipt: Receipt, realm: object) -> None:
+    def __init__(self, key: ApiKey, client: str | None, receipt: Any, realm: object) -> None:
         self.key = key
         self.client = client
+        #: What was taken from the budgets; made and typed in `budgets.ledger`.
         self.receipt = receipt
         #: The backend that knows the key. A guard inside with the same one reuses this admission.
         self.realm = realm
@@ -209,12 +199,14 @@ class Admission:
     @property
     def cost(self) -> int:
         """Units charged so far: `ceil(cost * multiplier)` of the group, and what `charge` added."""
-        return self.receipt.charged
+        charged: int = self.receipt.charged
+        return charged
 
     @property
     def remaining(self) -> int | None:
         """What is left in the tightest budget, None for a key without budgets."""
-        return self.receipt.remaining
+        remaining: int | None = self.receipt.remaining
+        return remaining
 
     def charge(self, units: int) -> None:
         """Charge `units` more (before the group's multiplier), or give some of the cost back with a negative number.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 import secrets
 from http import HTTPStatus
+from math import ceil, inf
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -68,79 +68,94 @@ class Replies:
     """Render refusals. `quota_status` is 429, 402 or 403; `max_client_wait` in seconds, see `ApiKeyMiddleware`."""
 
     def __init__(self, *, quota_status: int, max_client_wait: float) -> None:
-        self._quota_status = quota_status
+        statuses = {code: reply.status for code, reply in TABLE.items()} | {"insufficient_quota": quota_status}
+        self._forms = {code: _Form(code, reply, statuses[code]) for code, reply in TABLE.items()}
         self._max_client_wait = max_client_wait
-
-    def status(self, denial: Denial) -> int:
-        return self._quota_status if denial.code == "insufficient_quota" else TABLE[denial.code].status
 
     async def send(self, denial: Denial, ratelimit: Headers, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request with the refusal. A websocket is refused before it is accepted."""
-        if scope["type"] == "websocket" and "websocket.http.response" not in (scope.get("extensions") or {}):
-            await _close_websocket(denial, receive, send)
-            return
-        prefix = ""
-        if scope["type"] == "websocket":
-            prefix = "websocket."
-            await receive()  # websocket.connect; servers answer only after it was taken
-        status = self.status(denial)
-        request_id = "req_" + secrets.token_hex(12)
-        body, media_type = self._body(denial, status, request_id, scope)
-        headers = [
-            (b"content-type", media_type),
+        websocket = scope["type"] == "websocket"
+        if websocket:
+            await receive()  # websocket.connect: servers listen to an answer only after it was taken
+            if "websocket.http.response" not in (scope.get("extensions") or {}):
+                # RFC 6455 7.4.1: 1008 is a violated policy. A close reason has at most 123 bytes.
+                await send({"type": "websocket.close", "code": 1008, "reason": denial.code})
+                return
+        form = self._forms[denial.code]
+        request_id = b"req_" + secrets.token_hex(12).encode()
+        asked = _asked(scope["headers"])
+        body = form.body(denial, request_id, anthropic=asked.anthropic)
+        headers: Headers = [
+            (b"content-type", b"application/problem+json" if asked.problem else b"application/json"),
             (b"content-length", b"%d" % len(body)),
-            *self._headers(denial, status, request_id),
+            (b"x-request-id", request_id),
+            (b"request-id", request_id),
+            *form.headers,
             *ratelimit,
         ]
-        await send({"type": f"{prefix}http.response.start", "status": status, "headers": headers})
+        wait = denial.retry_after
+        if wait is not None:
+            headers.append((b"retry-after", b"%d" % wait))
+            if form.status == HTTPStatus.TOO_MANY_REQUESTS and wait > self._max_client_wait:
+                headers.append(_DO_NOT_RETRY)
+        prefix = "websocket." if websocket else ""
+        await send({"type": f"{prefix}http.response.start", "status": form.status, "headers": headers})
         if scope.get("method") == "HEAD":
             body = b""
         await send({"type": f"{prefix}http.response.body", "body": body})
 
-    def _headers(self, denial: Denial, status: int, request_id: str) -> Headers:
-        reply = TABLE[denial.code]
-        headers = [
-            (b"cache-control", b"no-store"),
-            (b"x-request-id", request_id.encode()),
-            (b"request-id", request_id.encode()),
-        ]
+
+# The SDKs of OpenAI and Anthropic would otherwise retry in vain, or sleep for hours.
+_DO_NOT_RETRY: Final = (b"x-should-retry", b"false")
+
+
+class _Form:
+    """One row of the table, rendered as far as it is the same for all refusals."""
+
+    __slots__ = ("_anthropic", "_plain", "headers", "status")
+
+    def __init__(self, code: str, reply: Reply, status: int) -> None:
+        self.status = status
+        self.headers: Headers = [(b"cache-control", b"no-store")]
         if reply.challenge is not None:
             challenge = f"{_REALM}, {reply.challenge}" if reply.challenge else _REALM
-            headers.append((b"www-authenticate", challenge.encode()))
-        if denial.retry_after is not None:
-            headers.append((b"retry-after", b"%d" % denial.retry_after))
-        too_long = status == HTTPStatus.TOO_MANY_REQUESTS and (denial.retry_after or 0) > self._max_client_wait
-        if reply.hopeless or too_long:
-            # The SDKs of OpenAI and Anthropic would otherwise retry in vain, or sleep for hours.
-            headers.append((b"x-should-retry", b"false"))
-        return headers
+            self.headers.append((b"www-authenticate", challenge.encode()))
+        if reply.hopeless:
+            self.headers.append(_DO_NOT_RETRY)
+        kind = _QUOTA_EXCEEDED if code in _BUDGET_CODES else "about:blank"
+        self._plain = _template(code, reply, status, kind)
+        self._anthropic = _template(code, reply, status, "error")
 
-    @staticmethod
-    def _body(denial: Denial, status: int, request_id: str, scope: Scope) -> tuple[bytes, bytes]:
+    def body(self, denial: Denial, request_id: bytes, *, anthropic: bool) -> bytes:
         """RFC 9457 members, and beside them what OpenAI- and Anthropic-shaped clients read."""
-        reply = TABLE[denial.code]
-        asked = _asked(scope)
-        content: dict[str, Any] = {
-            "type": _QUOTA_EXCEEDED if denial.code in _BUDGET_CODES else "about:blank",
-            "title": reply.title,
-            "status": status,
-            "detail": denial.detail,
-            "code": denial.code,
-            "error": {
-                "message": denial.detail,
-                "type": reply.error_type,
-                "param": None,
-                "code": denial.code,
-                "details": {"error_code": denial.code},
-            },
-            "request_id": request_id,
-        }
-        if denial.full:
-            content["violated-policies"] = list(denial.full)
-        if asked.anthropic:
-            content["type"] = "error"
-        media_type = b"application/problem+json" if asked.problem else b"application/json"
-        return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode(), media_type
+        detail = json.dumps(denial.detail, ensure_ascii=False).encode()
+        full = json.dumps(denial.full).encode()
+        return (self._anthropic if anthropic else self._plain) % (detail, full, detail, request_id)
+
+
+def _template(code: str, reply: Reply, status: int, kind: str) -> bytes:
+    content: dict[str, Any] = {
+        "type": kind,
+        "title": reply.title,
+        "status": status,
+        "detail": "%s",
+        "code": code,
+        "violated-policies": "%s",
+        "error": {
+            "message": "%s",
+            "type": reply.error_type,
+            "param": None,
+            "code": code,
+            "details": {"error_code": code},
+        },
+        "request_id": "REQUEST",
+    }
+    if code not in _BUDGET_CODES:
+        # Takes no room, but keeps one list of arguments for all.
+        content["violated-policies"] = "%.0s"
+    text = json.dumps(content, separators=(",", ":"))
+    text = text.replace('"violated-policies":"%.0s",', "%.0s").replace('"%s"', "%s").replace("REQUEST", "%s")
+    return text.encode()
 
 
 class _Asked(NamedTuple):
@@ -148,41 +163,37 @@ class _Asked(NamedTuple):
     problem: bool
 
 
-def _asked(scope: Scope) -> _Asked:
-    anthropic = problem = False
-    for name, value in scope["headers"]:
-        lower = name.lower()
-        if lower == b"anthropic-version":
-            anthropic = True
-        elif lower == b"accept" and b"application/problem+json" in value.lower():
-            problem = True
-    return _Asked(anthropic, problem)
+def _asked(headers: Iterable[tuple[bytes, bytes]]) -> _Asked:
+    """Which shape of body the client wants."""
+    wanted = {lower: value for name, value in headers if (lower := name.lower()) in {b"anthropic-version", b"accept"}}
+    return _Asked(b"anthropic-version" in wanted, b"application/problem+json" in wanted.get(b"accept", b"").lower())
 
 
-async def _close_websocket(denial: Denial, receive: Receive, send: Send) -> None:
-    await receive()
-    # RFC 6455 7.4.1: 1008 is a violated policy. A close reason has at most 123 bytes.
-    await send({"type": "websocket.close", "code": 1008, "reason": denial.code})
+class RateLimitFields:
+    """The `RateLimit` and `RateLimit-Policy` fields (draft-ietf-httpapi-ratelimit-headers) of one set of windows.
 
+    One item per window in configured order, the quota without `w` and `t`: `"5h";q=1000;w=18000` and
+    `"5h";r=12;t=3611`, r units left, t seconds until more are there.
+    """
 
-def ratelimit_policy(windows: Iterable[Window]) -> bytes:
-    """`RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers): `"5h";q=1000;w=18000, "quota";q=100000`."""
-    items = []
-    for window in windows:
-        item = f'"{window.name}";q={window.amount}'
-        if window.slot != "quota":
-            item += f";w={window.seconds}"
-        items.append(item)
-    return ", ".join(items).encode()
+    __slots__ = ("_amounts", "_policy", "_template")
 
+    def __init__(self, windows: Sequence[Window]) -> None:
+        self._amounts = [window.amount for window in windows]
+        policies = [
+            f'"{window.name}";q={window.amount}' + ("" if window.slot == "quota" else f";w={window.seconds}")
+            for window in windows
+        ]
+        items = [f'"{window.name}";r=%d' + ("" if window.slot == "quota" else ";t=%d") for window in windows]
+        self._policy = (b"ratelimit-policy", ", ".join(policies).encode())
+        self._template = ", ".join(items).encode()
 
-def ratelimit(windows: Sequence[Window], used: Sequence[int], ends: Sequence[float], now: float) -> bytes:
-    """`RateLimit`: `"5h";r=12;t=3611`, r units left, t seconds until more are there."""
-    items = []
-    for index, window in enumerate(windows):
-        left = window.amount - used[index]
-        item = f'"{window.name}";r={max(0, left)}'
-        if window.slot != "quota":
-            item += f";t={math.ceil(ends[index] - now) if ends[index] > now else 0}"
-        items.append(item)
-    return ", ".join(items).encode()
+    def render(self, used: Sequence[int], ends: Sequence[float], now: float) -> Headers:
+        """Both fields for what is used and for when each window frees, in the order of the windows."""
+        values: list[int] = []
+        for amount, count, end in zip(self._amounts, used, ends, strict=True):
+            values.append(amount - count if count < amount else 0)
+            # The quota has no t; it stands last.
+            if end != inf:
+                values.append(ceil(end - now) if end > now else 0)
+        return [self._policy, (b"ratelimit", self._template % tuple(values))]

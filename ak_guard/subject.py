@@ -18,18 +18,16 @@ if TYPE_CHECKING:
 
 
 class Subject:
-    """One key as the guard sees it. `identity` is what the host framework is shown; the door makes it on first use."""
+    """One key as the guard sees it. `door` is the door's own place for what it shows of the key, made on first use."""
 
-    __slots__ = ("budget", "group_rules", "identity", "key", "policy", "rules")
+    __slots__ = ("budget", "door", "group_rules", "key", "rules")
 
     def __init__(self, key: ApiKey, rules: KeyRules, group_rules: GroupRules, budget: Budget) -> None:
         self.key = key
         self.rules = rules
         self.group_rules = group_rules
         self.budget = budget
-        self.identity: Any = None
-        #: The RateLimit-Policy field, rendered on first use.
-        self.policy: bytes | None = None
+        self.door: Any = None
 
 
 class SubjectMaker:

@@ -26,6 +26,11 @@ def nothing_blocks() -> Iterator[None]:
         blocking.functions["os.path.abspath"].can_block_in(
             "sqlalchemy/dialects/sqlite/pysqlite.py", "create_connect_args"
         )
+        # A time zone's rules are read from disk the first time somebody names it.
+        for function in blocking.functions.values():
+            function.can_block_in("zoneinfo/_tzpath.py", "find_tzfile")
+            function.can_block_in("zoneinfo/_common.py", "load_data")
+            function.can_block_in("ak_guard/notation.py", "known_zone")
         yield
 
 

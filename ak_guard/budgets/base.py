@@ -28,6 +28,22 @@ class Lease(NamedTuple):
     deadline: float
 
 
+class Row:
+    """The counter of one window: [start, end), what was used in it, and for sliding ones the bucket before.
+
+    `generation` changes at every roll-over and restart, so that a late give-back cannot reach the wrong window.
+    """
+
+    __slots__ = ("before", "end", "generation", "start", "used")
+
+    def __init__(self, start: float, end: float, generation: int, used: int = 0, before: int = 0) -> None:
+        self.start = start
+        self.end = end
+        self.generation = generation
+        self.used = used
+        self.before = before
+
+
 class Change(NamedTuple):
     """What a settlement adds to one window (negative: gives back).
 
@@ -52,16 +68,34 @@ class Level(NamedTuple):
 class Grant:
     """Everything asked for was taken. Each list follows the order of the asks.
 
-    `used` includes this take, `ends` is when each window frees again.
+    `used` includes this take, `ends` is when each window frees again. `rows` are the windows as they were taken from.
     """
 
-    __slots__ = ("ends", "generations", "taken", "used")
+    __slots__ = ("_asks", "_taken", "ends", "rows", "used")
 
-    def __init__(self, taken: list[int], used: list[int], ends: list[float], generations: list[int]) -> None:
-        self.taken = taken
+    def __init__(
+        self,
+        asks: Sequence[Ask],
+        rows: Sequence[Row],
+        used: list[int],
+        ends: list[float],
+        taken: list[int] | None = None,
+    ) -> None:
+        self._asks = asks
+        self._taken = taken
+        self.rows = rows
         self.used = used
         self.ends = ends
-        self.generations = generations
+
+    @property
+    def taken(self) -> list[int]:
+        """The units taken from each window: what was needed, and the extra that there was room for."""
+        return [need for _, need, _ in self._asks] if self._taken is None else self._taken
+
+    @property
+    def generations(self) -> list[int]:
+        """Which window each take came from."""
+        return [row.generation for row in self.rows]
 
     def __bool__(self) -> bool:
         return True

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from limits.aio.storage import SlidingWindowCounterSupport, Storage
 from limits.errors import StorageError
 
-from ak_guard.budgets.base import Ask, Change, Grant, Lease, Level, MultiWindowSupport, Promise, Shortfall
-from ak_guard.budgets.rows import Row, free_at
+from ak_guard.budgets.base import Ask, Change, Grant, Lease, Level, MultiWindowSupport, Promise, Row, Shortfall
+from ak_guard.budgets.rows import free_at
 from ak_guard.errors import BudgetError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class ForeignStorage(MultiWindowSupport):
                 free_at(window, levels[i], need, now) if i in full else now for i, (window, need, _) in enumerate(asks)
             ]
             return Shortfall(full, used, ends)
-        return Grant([need for _, need, _ in asks], used, [row.end for row in levels], [0] * len(used))
+        return Grant(asks, levels, used, [row.end for row in levels])
 
     async def forget(self, subject: str) -> None:
         """Nothing: the keys of a storage of `limits` cannot be listed; they end by themselves."""

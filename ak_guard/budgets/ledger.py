@@ -87,7 +87,7 @@ class Shortage:
 class Receipt:
     """What one request took. `used` and `ends` follow `Budget.shown`."""
 
-    __slots__ = ("_grants", "_now", "_settled", "budget", "charged", "closed", "cost", "ends", "used")
+    __slots__ = ("_grants", "_now", "budget", "charged", "closed", "cost", "ends", "settled", "used")
 
     def __init__(
         self,
@@ -107,7 +107,8 @@ class Receipt:
         self.closed = False
         self._grants = grants
         self._now = now
-        self._settled = False
+        #: Whether anything was charged or given back since the take.
+        self.settled = False
 
     @property
     def remaining(self) -> int | None:
@@ -131,7 +132,7 @@ class Receipt:
         self.charged = charged
         if not difference:
             return
-        self._settled = True
+        self.settled = True
         used = list(self.used)
         for number, part in enumerate(self.budget.parts):
             grant = self._grants[number] if self._grants else None
@@ -145,44 +146,49 @@ class Receipt:
             part.storage.settle(part.subject, changes, now=self._now)
         self.used = used
 
-    async def close(self) -> None:
-        """The response has ended: nothing more is charged, and what was settled is put away."""
-        self.closed = True
-        if self._settled:
-            for part in self.budget.parts:
-                await part.storage.flush()
+    async def flush(self) -> None:
+        """Wait until what was settled is put away."""
+        for part in self.budget.parts:
+            await part.storage.flush()
 
 
-async def take(budget: Budget, cost: int, now: float) -> Receipt | Shortage:
-    """Take `cost` (before the multiplier) from every budget or from none. A cost of 0 passes and starts nothing."""
+async def take(budget: Budget, cost: int, charged: int, now: float) -> Receipt | Shortage:
+    """Take `charged` (that is `budget.charged(cost)`) from every budget or from none.
+
+    A cost of 0 passes and starts nothing.
+    """
     parts = budget.parts
-    charged = budget.charged(cost)
-    if not parts:
-        return Receipt(budget, cost, charged, None, [], [], now)
-    if not charged:
-        levels = await peek(budget, now)
-        ends = [now if level.end is None else level.end for level in levels]
-        return Receipt(budget, cost, charged, None, [level.used for level in levels], ends, now)
-    if len(parts) > 1:
+    if len(parts) > 1 and charged:
         return await _take_apart(budget, cost, charged, now)
-    part = parts[0]
-    asks = part.one if charged == 1 else part.asks(charged)
-    outcome = await part.storage.acquire(part.subject, asks, lease=None, now=now)
-    if isinstance(outcome, Grant):
-        return Receipt(budget, cost, charged, (outcome,), outcome.used, outcome.ends, now)
-    return Shortage(outcome.full, outcome.used, outcome.ends)
+    if parts and charged:
+        part = parts[0]
+        asks = part.one if charged == 1 else part.asks(charged)
+        outcome = await part.storage.acquire(part.subject, asks, lease=None, now=now)
+        if isinstance(outcome, Grant):
+            return Receipt(budget, cost, charged, (outcome,), outcome.used, outcome.ends, now)
+        return Shortage(outcome.full, outcome.used, outcome.ends)
+    levels = await peek(budget, now)
+    ends = [_end(window, level, now) for window, level in zip(budget.shown, levels, strict=True)]
+    return Receipt(budget, cost, charged, None, [level.used for level in levels], ends, now)
 
 
-async def take_locally(budget: Budget, cost: int, now: float, local: MultiWindowSupport) -> Receipt | Shortage:
+def _end(window: Window, level: Level, now: float) -> float:
+    """When a window frees: now where it has not started, never for a quota."""
+    return level.end if level.end is not None else math.inf if window.slot == "quota" else now
+
+
+async def take_locally(
+    budget: Budget, cost: int, charged: int, now: float, local: MultiWindowSupport
+) -> Receipt | Shortage:
     """While the store is away: count in `local`, and leave what is taken to be posted when the store is back."""
     parts = [Part(local, part.subject, part.windows) for part in budget.parts]
-    outcome = await take(Budget(parts, budget.multiplier), cost, now)
+    outcome = await take(Budget(parts, budget.multiplier), cost, charged, now)
     if isinstance(outcome, Shortage):
         return outcome
     for part in budget.parts:
-        changes = [Change(window, need, None) for window, need, _ in part.asks(outcome.charged) if need]
+        changes = [Change(window, need, None) for window, need, _ in part.asks(charged) if need]
         part.storage.settle(part.subject, changes, now=now)
-    return Receipt(budget, cost, outcome.charged, None, outcome.used, outcome.ends, now)
+    return Receipt(budget, cost, charged, None, outcome.used, outcome.ends, now)
 
 
 async def _take_apart(budget: Budget, cost: int, charged: int, now: float) -> Receipt | Shortage:
@@ -222,7 +228,7 @@ async def _shortage(budget: Budget, charged: int, now: float, shortfall: Shortfa
         short = level.used + (charged if window.unit == "units" else 1) > window.amount
         if short:
             full.append(index)
-        ends.append(now if level.end is None else level.end)
+        ends.append(_end(window, level, now))
     for index in shortfall.full:
         place = budget.places[number][index]
         full.append(place)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from ak_guard.budgets.base import Change, Grant, Level, Shortfall
+from ak_guard.budgets.base import Change, Grant, Level, Row, Shortfall
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,22 +17,6 @@ if TYPE_CHECKING:
 _TICK = 1e-6
 
 
-class Row:
-    """The counter of one window: [start, end), what was used in it, and for sliding ones the bucket before.
-
-    `generation` changes at every roll-over and restart, so that a late give-back cannot reach the wrong window.
-    """
-
-    __slots__ = ("before", "end", "generation", "start", "used")
-
-    def __init__(self, start: float, end: float, generation: int, used: int = 0, before: int = 0) -> None:
-        self.start = start
-        self.end = end
-        self.generation = generation
-        self.used = used
-        self.before = before
-
-
 Rows = dict[str, Row]
 
 
@@ -40,51 +24,58 @@ def take(rows: Rows, asks: Sequence[Ask], now: float, next_generation: Callable[
     """Take every ask from `rows` (by slot) or change nothing at all. An ask of 0 fits everywhere and starts nothing."""
     current: list[Row] = []
     used: list[int] = []
-    full: list[int] | None = None
+    ends: list[float] = []
+    for window, need, extra in asks:
+        row = rows.get(window.slot)
+        # What follows serves the many: windows under way with room. Everything else is weighed with care below.
+        if row is None or now >= (end := row.end) or window.sliding or extra or not need:
+            return _weigh(rows, asks, now, next_generation)
+        count = row.used + need
+        if count > window.amount:
+            return _weigh(rows, asks, now, next_generation)
+        current.append(row)
+        used.append(count)
+        ends.append(end)
+    for row, count in zip(current, used, strict=True):
+        row.used = count
+    return Grant(asks, current, used, ends)
+
+
+def _weigh(rows: Rows, asks: Sequence[Ask], now: float, next_generation: Callable[[], int]) -> Grant | Shortfall:
+    current: list[Row] = []
+    used: list[int] = []
+    full: list[int] = []
     for window, need, _ in asks:
         row = rows.get(window.slot)
         if row is None or now >= row.end:
             row = rolled(window, row, now, 0)
-        count = row.used if not row.before else row.used + _weighted(window, row, now)
+        count = row.used + (_weighted(window, row, now) if row.before else 0)
         if need and count + need > window.amount:
-            full = [len(current)] if full is None else [*full, len(current)]
+            full.append(len(current))
         current.append(row)
         used.append(count)
-    if full is not None:
+    if full:
         ends = [
             free_at(window, row, need if index in full else window.amount - count + 1, now)
             for index, ((window, need, _), row, count) in enumerate(zip(asks, current, used, strict=True))
         ]
         return Shortfall(full, used, ends)
-    return _taken(rows, asks, current, used, now, next_generation)
-
-
-def _taken(
-    rows: Rows,
-    asks: Sequence[Ask],
-    current: list[Row],
-    used: list[int],
-    now: float,
-    next_generation: Callable[[], int],
-) -> Grant:
     taken: list[int] = []
-    ends: list[float] = []
-    generations: list[int] = []
     for index, (window, need, extra) in enumerate(asks):
-        row = current[index]
-        units = need
-        if extra:
-            units += max(0, min(extra, window.amount - used[index] - need))
+        units = need + max(0, min(extra, window.amount - used[index] - need))
         if units:
+            row = current[index]
             if not row.generation:
                 row.generation = next_generation()
                 rows[window.slot] = row
             row.used += units
             used[index] += units
         taken.append(units)
-        ends.append(row.end if not window.sliding else free_at(window, row, window.amount - used[index] + 1, now))
-        generations.append(row.generation)
-    return Grant(taken, used, ends, generations)
+    ends = [
+        row.end if not window.sliding else free_at(window, row, window.amount - count + 1, now)
+        for (window, _, _), row, count in zip(asks, current, used, strict=True)
+    ]
+    return Grant(asks, current, used, ends, taken)
 
 
 def last_use(slot: str, row: Row) -> float:

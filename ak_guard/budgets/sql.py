@@ -14,8 +14,7 @@ from sqlalchemy import delete, func, or_, select, tuple_
 from sqlalchemy.dialects.sqlite import insert
 
 from ak_guard.budgets import rows
-from ak_guard.budgets.base import Ask, Change, Grant, Lease, Level, MultiWindowSupport, Promise, Shortfall
-from ak_guard.budgets.rows import Row, Rows
+from ak_guard.budgets.base import Ask, Change, Grant, Lease, Level, MultiWindowSupport, Promise, Row, Shortfall
 from ak_guard.budgets.windows import Window
 from ak_guard.database.tables import leases, windows
 from ak_guard.errors import BudgetError
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from ak_guard.budgets.rows import Rows
     from ak_guard.database.engine import Database
 
 # Takes that wait for the same writer are decided in one transaction; more than this many would hold others up.
@@ -37,8 +37,8 @@ class _Op:
     """One thing to do in the next transaction. `done` is None for settlements, which nobody waits for."""
 
     kind: str
-    subject: str
-    now: float
+    subject: str = ""
+    now: float = -math.inf
     asks: Sequence[Ask] = ()
     lease: Lease | None = None
     lease_id: str = ""
@@ -94,18 +94,19 @@ class SQLStorage(Storage, MultiWindowSupport):
             # Shielded, so that a request that goes away leaves the answer to be undone and not a hole.
             outcome: Grant | Shortfall = await asyncio.shield(self._put(op))
         except asyncio.CancelledError:
-            self._undo(op)
+            if lease is None:
+                self._undo(op)
             raise
         return outcome
 
     async def give_back(self, lease_id: str, unspent: dict[str, int]) -> None:
-        await self._do(_Op("give_back", "", self._clock(), lease_id=lease_id, unspent=unspent))
+        await self._put(_Op("give_back", lease_id=lease_id, unspent=unspent))
 
     async def restart(self, subject: str, windows: Sequence[Window]) -> None:
-        await self._do(_Op("restart", subject, self._clock(), slots=[window.slot for window in windows]))
+        await self._put(_Op("restart", subject, slots=[window.slot for window in windows]))
 
     async def forget(self, subject: str) -> None:
-        await self._do(_Op("restart", subject, self._clock(), slots=None))
+        await self._put(_Op("restart", subject, slots=None))
 
     def settle(self, subject: str, changes: Sequence[Change], *, now: float) -> None:
         self._queues.get().ops.append(_Op("settle", subject, now, changes=changes))
@@ -113,7 +114,7 @@ class SQLStorage(Storage, MultiWindowSupport):
     async def flush(self) -> None:
         queue = self._queues.get()
         if queue.ops or queue.task:
-            await self._do(_Op("flush", "", self._clock()))
+            await self._put(_Op("flush"))
 
     async def peek(self, subject: str, windows: Sequence[Window], *, now: float, need: int = 0) -> list[Level]:
         await self.flush()
@@ -128,9 +129,6 @@ class SQLStorage(Storage, MultiWindowSupport):
     async def aclose(self) -> None:
         """Write what is still to be written. The database belongs to the backend, which closes it."""
         await self.flush()
-
-    async def _do(self, op: _Op) -> Any:
-        return await self._put(op)
 
     def _put(self, op: _Op) -> asyncio.Future[Any]:
         queue = self._queues.get()
@@ -147,7 +145,10 @@ class SQLStorage(Storage, MultiWindowSupport):
             queue.task = asyncio.create_task(self._write_all(queue))
 
     def _undo(self, op: _Op) -> None:
-        """The request went away while its take was being written: give back what it got, or will get."""
+        """The request went away while its take was being written: give back what it got, or will get.
+
+        A take under a lease is given back by whoever holds the lease.
+        """
         queue = self._queues.get()
         if op in queue.ops:
             queue.ops.remove(op)

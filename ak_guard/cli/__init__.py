@@ -1,1 +1,19 @@
-"""The command `ak-guard`."""
+"""The command `ak-guard`: keys and groups from a terminal or a script. Needs the extra `cli`."""
+
+from __future__ import annotations
+
+import sys
+
+_NEEDED = {"typer", "rich"}
+
+
+def main() -> None:
+    """Run the command with the arguments of the process; ends by `SystemExit`."""
+    try:
+        from ak_guard.cli.app import app  # noqa: PLC0415  # typer and rich may be missing
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] not in _NEEDED:
+            raise
+        sys.stderr.write("pip install 'ak_guard[cli]'\n")
+        sys.exit(1)
+    app(prog_name="ak-guard")

@@ -1,0 +1,101 @@
+"""Where one command works: the store it asks, and how it answers people and scripts."""
+
+# No `from __future__ import annotations` in files of commands: typer reads the annotations when the command starts.
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, TypeVar
+
+import typer
+from rich.console import Console, RenderableType
+
+from ak_guard.assembly import BACKEND_VARIABLE
+from ak_guard.cli import exits
+from ak_guard.errors import ConfigurationError
+from ak_guard.manager import KeyManager
+
+T = TypeVar("T")
+
+# A pipe has no width; tables are not folded for it.
+_PIPE_WIDTH: Final = 160
+
+Db = Annotated[
+    str | None,
+    typer.Option("--db", metavar="URL", help="Where keys are kept: sqlite:///keys.db. Default: AK_GUARD_BACKEND."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON document on standard output.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What stood before the subcommand: `ak-guard --json keys list`."""
+
+    db: str | None = None
+    as_json: bool = False
+
+
+def remember(context: typer.Context, db: str | None, as_json: bool) -> None:
+    """Keep the options of this level for the command below; without a command show the help."""
+    above = context.obj or Given()
+    context.obj = Given(db or above.db, as_json or above.as_json)
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(exits.USAGE)
+
+
+class Desk:
+    """Runs one command's work against the store and prints what came of it."""
+
+    def __init__(self, context: typer.Context, db: str | None, as_json: bool) -> None:
+        given = context.obj or Given()
+        self.as_json = as_json or given.as_json
+        self.now = datetime.now(UTC)
+        self.url = _checked(db or given.db or os.environ.get(BACKEND_VARIABLE))
+
+    def run(self, work: Callable[[KeyManager], Awaitable[T]]) -> T:
+        """Open the store, do the work, close it again."""
+
+        async def opened() -> T:
+            async with KeyManager(self.url) as manager:
+                return await work(manager)
+
+        return asyncio.run(opened())
+
+    def answer(self, document: dict[str, Any], *shown: RenderableType) -> None:
+        """Print the document for a script, or what is shown for people."""
+        if self.as_json:
+            plain = (sys.stdout.encoding or "").lower() not in {"utf-8", "utf8"}
+            typer.echo(json.dumps(document, indent=2, ensure_ascii=plain))
+            return
+        console = _console()
+        for part in shown:
+            console.print(part)
+
+    def note(self, text: str) -> None:
+        """Say something to people beside the answer."""
+        typer.echo(text, err=True)
+
+
+def _checked(url: str | None) -> str:
+    if not url:
+        raise ConfigurationError(f"backend: none is given; add --db sqlite:///keys.db or set {BACKEND_VARIABLE}")
+    if url.startswith("memory:"):
+        raise ConfigurationError(
+            "backend: memory:// is private to the process that opens it, so this command would see no keys"
+        )
+    return url
+
+
+def _console() -> Console:
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH
+    return Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
+
+
+def examples(*lines: str) -> str:
+    """The last section of a command's help."""
+    return "\n".join(["Examples:", *(f"$ ak-guard {line}" for line in lines)]).replace("[", r"\[")

@@ -1,0 +1,100 @@
+"""The shapes of `--json`. They only ever grow; a secret stands in `issued` and nowhere else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from ak_guard.cli import words
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from ak_guard.explain import Explanation
+    from ak_guard.manager import Issued
+    from ak_guard.records import ApiKey, Group
+    from ak_guard.status import BudgetStatus, Status
+
+State = Literal["active", "disabled", "expired"]
+
+
+def state(key: ApiKey, now: datetime) -> State:
+    """The state in one word, in the order in which a guard would refuse."""
+    if not key.enabled:
+        return "disabled"
+    return "expired" if key.expires_at is not None and now >= key.expires_at else "active"
+
+
+def key(key: ApiKey, now: datetime) -> dict[str, Any]:
+    return {
+        "id": key.id,
+        "name": key.name,
+        "environment": key.environment,
+        "state": state(key, now),
+        "group": key.group,
+        "enabled": key.enabled,
+        "created_at": words.iso(key.created_at),
+        "updated_at": words.iso(key.updated_at),
+        "expires_at": words.iso(key.expires_at),
+        "allow_ips": list(key.allow_ips),
+        "deny_ips": list(key.deny_ips),
+        "quota": key.quota,
+        "limits": None if key.limits is None else [str(limit) for limit in key.limits],
+        "owner": key.owner,
+        "metadata": dict(key.metadata),
+        "hint": key.hint,
+    }
+
+
+def issued(made: Issued, now: datetime) -> dict[str, Any]:
+    return {"secret": made.secret, "key": key(made.key, now)}
+
+
+def status(found: Status) -> dict[str, Any]:
+    return {
+        "quota": None if found.quota is None else _budget(found.quota),
+        "windows": [_budget(window) for window in found.windows],
+    }
+
+
+def _budget(budget: BudgetStatus) -> dict[str, Any]:
+    return {
+        "name": budget.name,
+        "limit": budget.limit,
+        "unit": budget.unit,
+        "used": budget.used,
+        "held": budget.held,
+        "remaining": budget.remaining,
+        "resets_at": words.iso(budget.resets_at),
+    }
+
+
+def explanation(found: Explanation, now: datetime) -> dict[str, Any]:
+    return {
+        "admitted": found.admitted,
+        "code": found.code,
+        "at": words.iso(found.at),
+        "passes_at": words.iso(found.passes_at),
+        "rules": [
+            {
+                "name": rule.name,
+                "passed": rule.passed,
+                "code": rule.code,
+                "detail": rule.detail,
+                "margin": rule.margin,
+                "passes_at": words.iso(rule.passes_at),
+            }
+            for rule in found.rules
+        ],
+        "key": key(found.key, now),
+    }
+
+
+def group(group: Group) -> dict[str, Any]:
+    return {
+        "name": group.name,
+        "enabled": group.enabled,
+        "routes": list(group.routes),
+        "limits": [str(limit) for limit in group.limits],
+        "shared_limits": [str(limit) for limit in group.shared_limits],
+        "multiplier": words.multiplier(group.multiplier),
+    }

@@ -1,0 +1,101 @@
+"""How a command ends: one table from what went wrong to an exit code, one line on standard error and a hint."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Any, Final
+
+import typer
+from typer.core import TyperGroup
+
+from ak_guard import keys
+from ak_guard.errors import AkGuardError, InputError, NotFound
+
+DONE: Final = 0
+SETUP: Final = 1
+USAGE: Final = 2
+NOT_FOUND: Final = 3
+REFUSED: Final = 4
+
+# The text of a generated key, wherever it was typed by mistake; messages must not repeat it.
+_SECRET: Final = re.compile(r"[a-z0-9]+_[0-9A-Za-z]{38}(?![0-9A-Za-z])")
+
+_HINTS: Final = {
+    "limits": "write --limit 1000/5h, once for each window, or --no-limits",
+    "shared_limits": "write --shared-limit 1000/5h, once for each window",
+    "allow_ips": "write --allow-ip 203.0.113.7 or --allow-ip 203.0.113.0/24, once for each network",
+    "deny_ips": "write --deny-ip 203.0.113.7 or --deny-ip 203.0.113.0/24, once for each network",
+    "quota": "write --quota 100000, in units",
+    "expires_at": "write --expires-at 2027-01-31T12:00:00Z, in the future",
+    "expires_in": "write --expires-in 30d",
+    "grace": "write --grace 1h, or --no-grace to end the old secret at once",
+    "at": "write --at 2027-01-31T12:00:00Z",
+    "metadata": "write --metadata team=billing, once for each entry",
+    "routes": "write --route 'POST /v1/chat/*', once for each route",
+    "multiplier": "write --multiplier 2 or --multiplier 0.5",
+}
+
+
+class ExitingGroup(TyperGroup):
+    """The whole command: whatever a subcommand raises ends here, without a trace-back."""
+
+    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        if not standalone_mode:
+            return super().main(*args, standalone_mode=False, **extra)
+        try:
+            ended = super().main(*args, standalone_mode=False, **extra)
+        except (AkGuardError, typer.TyperException, typer.Abort, UnicodeError) as error:
+            ended = _tell(error)
+        sys.exit(ended if isinstance(ended, int) else DONE)
+
+
+def _tell(error: Exception) -> int:
+    code, problem, hint = _verdict(error)
+    typer.echo(f"error: {_one_line(problem)}", err=True)
+    if hint:
+        typer.echo(f"hint: {_one_line(hint)}", err=True)
+    return code
+
+
+def _verdict(error: Exception) -> tuple[int, str, str]:
+    match error:
+        case InputError():
+            return USAGE, str(error), _HINTS.get(error.field, "")
+        case NotFound():
+            return (
+                NOT_FOUND,
+                f"not found: {error}",
+                "`ak-guard keys list` and `ak-guard groups list` show what there is",
+            )
+        case AkGuardError():
+            return SETUP, _with_field(str(error)), "the database is named by --db URL or AK_GUARD_BACKEND"
+        case typer.Abort():
+            return USAGE, "input: it ended before an answer was given; nothing was changed", ""
+        case UnicodeError():
+            return USAGE, "input: it holds bytes that are no text", "arguments and standard input are read as UTF-8"
+    return USAGE, _usage(error), _where_help_is(error)
+
+
+def _with_field(problem: str) -> str:
+    """Outages name no field of their own; what failed is the backend."""
+    return problem if re.match(r"[a-z_]+: ", problem) else f"backend: {problem}"
+
+
+def _usage(error: Exception) -> str:
+    """What the parser of arguments found, as `--option: problem` where it is about one option."""
+    message = str(getattr(error, "message", error))
+    options = getattr(getattr(error, "param", None), "opts", ())
+    if message and options:
+        return f"{options[-1]}: {message}"
+    text = getattr(error, "format_message", lambda: message)()
+    return f"usage: {text}"
+
+
+def _where_help_is(error: Exception) -> str:
+    path = getattr(getattr(error, "ctx", None), "command_path", "ak-guard")
+    return f"`{path} --help` shows what can be written"
+
+
+def _one_line(text: str) -> str:
+    return _SECRET.sub(lambda found: keys.hint(found[0]), " ".join(text.split()))

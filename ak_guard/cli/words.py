@@ -1,0 +1,43 @@
+"""Times and amounts in words."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+_UNITS: Final = ((86_400, "day"), (3_600, "hour"), (60, "minute"))
+
+
+def span(seconds: float) -> str:
+    """`14 days`, `36 hours`, `90 minutes`, `5 seconds`: in the largest unit of which there are two."""
+    whole = round(abs(seconds))
+    for size, word in _UNITS:
+        # A key made to last 14 days has a little less left by the time it is shown.
+        count = round(whole / size)
+        if count >= 2:
+            return f"{count} {word}s"
+    return f"{whole} second{'' if whole == 1 else 's'}"
+
+
+def distance(moment: datetime, now: datetime) -> str:
+    """`in 14 days` or `2 hours ago`."""
+    seconds = (moment - now).total_seconds()
+    return f"in {span(seconds)}" if seconds > 0 else f"{span(seconds)} ago"
+
+
+def stamp(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def iso(moment: datetime | None) -> str | None:
+    """ISO 8601 with Z, to the microsecond where there are any."""
+    return None if moment is None else moment.isoformat().replace("+00:00", "Z")
+
+
+def multiplier(value: Fraction) -> str:
+    """`2`, `0.5`, and `1/3` where no decimal is exact."""
+    text = f"{float(value):.15g}"
+    return text if Fraction(text) == value else str(value)
