@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ak_guard.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -29,7 +31,8 @@ class Lifespan:
         fault = await self._start()
         if fault is not None:
             await send({"type": "lifespan.startup.failed", "message": fault})
-            return
+            # Servers have the message; test clients wait for the exception.
+            raise ConfigurationError(fault)
         told = _Told(message, receive, send, self._stop)
         try:
             await self._app(scope, told.receive, told.send)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 _NEEDED = {"typer", "rich"}
@@ -16,4 +17,8 @@ def main() -> None:
             raise
         sys.stderr.write("pip install 'ak_guard[cli]'\n")
         sys.exit(1)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot show a letter gets its number; an answer never ends half-way for that.
+            stream.reconfigure(errors="backslashreplace")
     app(prog_name="ak-guard")

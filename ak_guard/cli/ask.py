@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import getpass
+import signal
 import sys
-from typing import Final
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
 
 import typer
 
 from ak_guard.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _LONGEST_LINE: Final = 4_096
 
@@ -28,10 +34,24 @@ def secret(prompt: str, *, twice: bool = False) -> str:
 
 def confirm_by_name(name: str, question: str) -> None:
     """Go on only when the name is typed; raises `InputError` for anything else."""
-    typer.echo(f"{question} Type its name to go on: ", err=True, nl=False)
-    line = sys.stdin.readline(_LONGEST_LINE)
+    with _interruptible():
+        typer.echo(f"{question} Type its name to go on: ", err=True, nl=False)
+        line = sys.stdin.readline(_LONGEST_LINE)
     if not line:
         typer.echo(err=True)
         raise typer.Abort
     if line.strip() != name.strip():
         raise InputError("name", "this is another name; nothing was deleted (--yes deletes without asking)")
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Inside a running loop asyncio keeps the first Ctrl-C to itself, and a question would go on waiting."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 from typer.core import TyperGroup
 
 from ak_guard import keys
 from ak_guard.errors import AkGuardError, InputError, NotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 DONE: Final = 0
 SETUP: Final = 1
@@ -27,9 +30,11 @@ _HINTS: Final = {
     "allow_ips": "write --allow-ip 203.0.113.7 or --allow-ip 203.0.113.0/24, once for each network",
     "deny_ips": "write --deny-ip 203.0.113.7 or --deny-ip 203.0.113.0/24, once for each network",
     "quota": "write --quota 100000, in units",
-    "expires_at": "write --expires-at 2027-01-31T12:00:00Z, in the future",
+    "expires_at": "write --expires-at 2027-01-31T12:00:00Z",
     "expires_in": "write --expires-in 30d",
     "grace": "write --grace 1h, or --no-grace to end the old secret at once",
+    "limit": "write --page-size 50",
+    "key": "leave --custom-key out to have a good one generated",
     "at": "write --at 2027-01-31T12:00:00Z",
     "metadata": "write --metadata team=billing, once for each entry",
     "routes": "write --route 'POST /v1/chat/*', once for each route",
@@ -40,11 +45,22 @@ _HINTS: Final = {
 class ExitingGroup(TyperGroup):
     """The whole command: whatever a subcommand raises ends here, without a trace-back."""
 
-    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        def answer() -> Any:
+            return super(ExitingGroup, self).main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+
         if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **extra)
+            return answer()
         try:
-            ended = super().main(*args, standalone_mode=False, **extra)
+            ended = answer()
         except (AkGuardError, typer.TyperException, typer.Abort, UnicodeError) as error:
             ended = _tell(error)
         sys.exit(ended if isinstance(ended, int) else DONE)
@@ -84,7 +100,7 @@ def _with_field(problem: str) -> str:
 
 def _usage(error: Exception) -> str:
     """What the parser of arguments found, as `--option: problem` where it is about one option."""
-    message = str(getattr(error, "message", error))
+    message = str(getattr(error, "message", error)).removeprefix("Value error, ")
     options = getattr(getattr(error, "param", None), "opts", ())
     if message and options:
         return f"{options[-1]}: {message}"

@@ -45,10 +45,12 @@ async def _named(manager: KeyManager, name: str) -> list[ApiKey]:
     search = name if name.isascii() else None
     named: list[ApiKey] = []
     after: str | None = None
-    while page := await manager.list(search=search, limit=inputs.MAX_PAGE, after=after):
+    while True:
+        page = await manager.list(search=search, limit=inputs.MAX_PAGE, after=after)
         named += [key for key in page if key.name == name]
+        if len(page) < inputs.MAX_PAGE:
+            return named
         after = page[-1].id
-    return named
 
 
 def _quoted(text: str) -> str:

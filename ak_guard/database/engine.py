@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import asynccontextmanager
+from json import JSONDecodeError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -80,7 +81,7 @@ class Database:
                 yield connection
         except (BackendError, ConfigurationError) as error:
             raise failure(str(error)) from error
-        except (SQLAlchemyError, OSError) as error:
+        except (SQLAlchemyError, OSError, JSONDecodeError) as error:
             # The driver's text may hold parameters; only its kind is told.
             raise failure(f"the database failed ({type(error).__name__})") from error
 

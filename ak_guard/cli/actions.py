@@ -1,0 +1,160 @@
+"""What is done to keys: enable, disable, rotate, delete, reset, explain."""
+
+# No `from __future__ import annotations`: see desk.py.
+
+from typing import Annotated
+
+import typer
+
+from ak_guard.cli import ask, documents, exits, issue, show
+from ak_guard.cli.desk import AsJson, Db, Desk, examples
+from ak_guard.cli.find import find_key, find_keys
+from ak_guard.cli.options import CustomKey, KeyId, KeyIds, Yes
+from ak_guard.errors import InputError
+from ak_guard.explain import Explanation
+from ak_guard.manager import Issued, KeyManager
+from ak_guard.records import ApiKey
+from ak_guard.status import Status
+
+
+def enable(context: typer.Context, keys: KeyIds, db: Db = None, as_json: AsJson = False) -> None:
+    """Let keys in again."""
+    _switch(Desk(context, db, as_json), keys, on=True)
+
+
+def disable(context: typer.Context, keys: KeyIds, db: Db = None, as_json: AsJson = False) -> None:
+    """Refuse keys from now on. If one is not found, none is changed."""
+    _switch(Desk(context, db, as_json), keys, on=False)
+
+
+def _switch(desk: Desk, texts: list[str], *, on: bool) -> None:
+    async def work(manager: KeyManager) -> list[ApiKey]:
+        found = await find_keys(manager, texts)
+        return [await (manager.enable(key.id) if on else manager.disable(key.id)) for key in found]
+
+    changed = desk.run(work)
+    done = "enabled" if on else "disabled"
+    desk.answer(
+        {"keys": [documents.key(key, desk.now) for key in changed]},
+        *(f"{done} {key.name} ({key.id})" for key in changed),
+    )
+
+
+def rotate(
+    context: typer.Context,
+    key: KeyId,
+    grace: Annotated[
+        str, typer.Option(metavar="DURATION", help="How long the old secret works on; 0: not at all.")
+    ] = "1h",
+    no_grace: Annotated[bool, typer.Option("--no-grace", help="The old secret ends at once.")] = False,
+    custom_key: CustomKey = False,
+    db: Db = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give a key a new secret and show it, this once. Id, name, rules and usage stay."""
+    desk = Desk(context, db, as_json)
+    lasting = None if no_grace or grace.strip() in {"0", "0s"} else grace
+    text = ask.secret("New text of the key", twice=True) if custom_key else None
+
+    async def work(manager: KeyManager) -> Issued:
+        return await manager.rotate((await find_key(manager, key)).id, grace=lasting, key=text)
+
+    issued = desk.run(work)
+    issue.hand_over(desk, issued, "rotated")
+    desk.note("The old secret has ended." if lasting is None else f"The old secret works on for {lasting}.")
+
+
+def delete(context: typer.Context, keys: KeyIds, yes: Yes = False, db: Db = None, as_json: AsJson = False) -> None:
+    """Remove keys for good, with their secrets and counters. Asks for each name unless --yes is given."""
+    desk = Desk(context, db, as_json)
+
+    async def work(manager: KeyManager) -> list[ApiKey]:
+        found = await find_keys(manager, keys)
+        if not yes:
+            for key in found:
+                ask.confirm_by_name(key.name, f"Delete {key.name} ({key.id}, {key.hint}) for good?")
+        for key in found:
+            await manager.delete(key.id)
+        return found
+
+    deleted = desk.run(work)
+    desk.answer({"deleted": [key.id for key in deleted]}, *(f"deleted {key.name} ({key.id})" for key in deleted))
+
+
+def reset(
+    context: typer.Context,
+    keys: KeyIds,
+    quota: Annotated[bool, typer.Option("--quota", help="Give back the whole quota.")] = False,
+    limits: Annotated[bool, typer.Option("--limits", help="Give back the whole windows.")] = False,
+    db: Db = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give back what was used of the quota, the windows, or both. Windows that a group shares stay."""
+    desk = Desk(context, db, as_json)
+    if not quota and not limits:
+        raise InputError("options", "say what to give back: --quota, --limits or both")
+
+    async def work(manager: KeyManager) -> list[tuple[ApiKey, Status]]:
+        found = await find_keys(manager, keys)
+        for key in found:
+            await manager.reset(key.id, quota=quota, limits=limits)
+        return [(key, await manager.status(key.id)) for key in found]
+
+    done = desk.run(work)
+    document = [{"key": documents.key(key, desk.now), "status": documents.status(status)} for key, status in done]
+    desk.answer({"keys": document}, show.key_list(done, desk.now))
+
+
+def explain(
+    context: typer.Context,
+    key: Annotated[
+        str | None, typer.Argument(metavar="[KEY]", help="Id or name of the key; leave it out with --stdin.")
+    ] = None,
+    stdin: Annotated[bool, typer.Option("--stdin", help="Read the text of a key from standard input.")] = False,
+    ip: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Where the request comes from.")] = None,
+    path: Annotated[str, typer.Option(help="Which path it asks for.")] = "/",
+    method: Annotated[str, typer.Option(help="With which method.")] = "GET",
+    cost: Annotated[int, typer.Option(metavar="UNITS", help="What it costs.")] = 1,
+    at: Annotated[str | None, typer.Option(metavar="TIME", help="When: 2027-01-31T12:00:00Z. Default: now.")] = None,
+    db: Db = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what would become of a request, rule by rule, and when it would pass. Nothing is charged.
+
+    Ends with 0 when the request would be admitted and with 4 when it would be refused.
+    """
+    desk = Desk(context, db, as_json)
+    if (key is None) != stdin:
+        raise InputError("options", "name a key by id or name, or read its text with --stdin: one of the two")
+    text = ask.secret("Text of the key") if stdin else key or ""
+
+    async def work(manager: KeyManager) -> Explanation:
+        subject = text if stdin else (await find_key(manager, text)).id
+        return await manager.explain(subject, ip=ip, path=path, method=method, cost=cost, at=at)
+
+    found = desk.run(work)
+    desk.answer(documents.explanation(found, desk.now), *show.explanation(found))
+    if not found.admitted:
+        raise typer.Exit(exits.REFUSED)
+
+
+def add_to(keys: typer.Typer) -> None:
+    """Make these commands of `ak-guard keys`."""
+    keys.command(epilog=examples("keys enable prod-api"))(enable)
+    keys.command(epilog=examples("keys disable prod-api", "keys disable prod-api staging-web"))(disable)
+    keys.command(
+        epilog=examples(
+            "keys rotate prod-api",
+            "keys rotate prod-api --grace 1d",
+            "keys rotate prod-api --no-grace --json",
+        )
+    )(rotate)
+    keys.command(epilog=examples("keys delete dev-old", "keys delete dev-old --yes"))(delete)
+    keys.command(epilog=examples("keys reset prod-api --limits", "keys reset prod-api --quota --limits"))(reset)
+    keys.command(
+        epilog=examples(
+            "keys explain prod-api --ip 203.0.113.7 --method POST --path /v1/chat/completions --cost 20",
+            "keys explain prod-api --at 2027-01-31T12:00:00Z --json",
+            "keys explain --stdin < key.txt",
+        )
+    )(explain)

@@ -1,0 +1,62 @@
+"""The command itself: what stands at the top, and which rooms it has."""
+
+# No `from __future__ import annotations`: see desk.py.
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from ak_guard.cli.desk import AsJson, Db, examples, remember
+from ak_guard.cli.exits import ExitingGroup
+from ak_guard.cli.groups import groups
+from ak_guard.cli.keys import keys
+
+# Trace-backs with local variables would show secrets.
+app = typer.Typer(
+    name="ak-guard",
+    cls=ExitingGroup,
+    pretty_exceptions_enable=False,
+    pretty_exceptions_show_locals=False,
+)
+app.add_typer(keys)
+app.add_typer(groups)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"ak-guard {version('ak_guard')}")
+        raise typer.Exit
+
+
+@app.callback(
+    invoke_without_command=True,
+    epilog=examples(
+        "keys create prod-api --limit 1000/5h --limit 3000/1d",
+        "keys list",
+        "keys disable prod-api",
+        "keys explain prod-api --ip 203.0.113.7 --path /v1/models",
+    ),
+)
+def _top(
+    context: typer.Context,
+    db: Db = None,
+    as_json: AsJson = False,
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+) -> None:
+    """API keys with limits for any ASGI app.
+
+    The store of keys is named by --db or by AK_GUARD_BACKEND.
+    Secrets are shown once, when they are made.
+    They are read from standard input, never from arguments.
+
+    Exit codes:
+    0  done
+    1  the store is away or the setup is wrong
+    2  wrong usage or bad input
+    3  no such key or group
+    4  `keys explain`: the request would be refused
+    """
+    remember(context, db, as_json)

@@ -1,0 +1,248 @@
+"""`ak-guard keys`: make keys, look at them, change them. What is done to a key stands in `actions.py`."""
+
+# No `from __future__ import annotations`: see desk.py.
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from ak_guard.cli import actions, ask, documents, issue, show, templates
+from ak_guard.cli.desk import AsJson, Db, Desk, examples, remember
+from ak_guard.cli.find import find_key
+from ak_guard.cli.options import (
+    AllowIp,
+    CustomKey,
+    DenyIp,
+    ExpiresAt,
+    ExpiresIn,
+    Group,
+    KeyId,
+    LimitTexts,
+    Metadata,
+    NoLimits,
+    Owner,
+    Quota,
+    chosen_limits,
+    entries,
+)
+from ak_guard.errors import InputError, NotFound
+from ak_guard.manager import Issued, KeyManager
+from ak_guard.records import ApiKey
+from ak_guard.status import Status
+
+keys = typer.Typer(name="keys", help="Create keys, look at them, change them.")
+
+
+@keys.callback(invoke_without_command=True, epilog=examples("keys create prod-api", "keys list --group paid"))
+def _keys(context: typer.Context, db: Db = None, as_json: AsJson = False) -> None:
+    remember(context, db, as_json)
+
+
+@keys.command(
+    epilog=examples(
+        "keys create prod-api --limit 1000/5h --limit 3000/1d --limit 10000/7d",
+        "keys create dev-contractor --template temporary",
+        "keys create billing-worker --template fixed-server --allow-ip 203.0.113.7",
+        "keys create prod-batch --template tight-budget --quota 100000",
+        "keys create prod-legacy --custom-key < old-key.txt",
+    )
+)
+def create(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What the key is for, environment first: prod-api.")],
+    group: Group = None,
+    template: Annotated[
+        templates.TemplateName | None, typer.Option(help="Fill in what suits a usual kind of key.")
+    ] = None,
+    allow_ip: AllowIp = None,
+    deny_ip: DenyIp = None,
+    quota: Quota = None,
+    expires_in: ExpiresIn = None,
+    expires_at: ExpiresAt = None,
+    limit: LimitTexts = None,
+    no_limits: NoLimits = False,
+    owner: Owner = None,
+    metadata: Metadata = None,
+    disabled: Annotated[bool, typer.Option("--disabled", help="Let the key in only after `keys enable`.")] = False,
+    custom_key: CustomKey = False,
+    db: Db = None,
+    as_json: AsJson = False,
+) -> None:
+    """Create a key and show its secret, this once.
+
+    Standard output holds the secret and nothing else when it is not a terminal.
+
+    Templates fill in what you do not give yourself:
+    temporary     a contractor or a short event: ends in 14d, 1000/1d
+    fixed-server  needs --allow-ip: 1000/5h, 3000/1d, 10000/7d
+    tight-budget  needs --quota: 100/5h, 300/1d, 1000/7d
+    """
+    desk = Desk(context, db, as_json)
+    rules: dict[str, Any] = {
+        "group": group,
+        "allow_ips": allow_ip,
+        "deny_ips": deny_ip,
+        "quota": quota,
+        "expires_at": expires_at,
+        "expires_in": expires_in,
+        "limits": chosen_limits(limit, no_limits),
+        "owner": owner,
+        "metadata": entries(metadata),
+        "enabled": not disabled,
+    }
+    if template is not None:
+        rules, added = templates.fill(template, rules)
+        if added:
+            desk.note(f"template {template}: added {'; '.join(added)}")
+    if custom_key:
+        rules["key"] = ask.secret("Text of the key", twice=True)
+
+    async def work(manager: KeyManager) -> tuple[Issued, str]:
+        issued = await manager.create(name, **rules)
+        return issued, await issue.group_note(manager, issued.key)
+
+    issued, note = desk.run(work)
+    issue.hand_over(desk, issued, "created")
+    issue.advise(desk, issued.key, note)
+
+
+@keys.command(
+    "list", epilog=examples("keys list", "keys list --group paid --enabled", "keys list --search prod --json")
+)
+def list_(
+    context: typer.Context,
+    search: Annotated[str | None, typer.Option(help="Part of the name or of the hint.")] = None,
+    group: Annotated[str | None, typer.Option(help="Only keys of this group.")] = None,
+    owner: Annotated[str | None, typer.Option(help="Only keys of this owner.")] = None,
+    enabled: Annotated[bool | None, typer.Option("--enabled/--disabled", help="Only keys that are so.")] = None,
+    page_size: Annotated[int, typer.Option(help="How many at most.")] = 50,
+    after: Annotated[str | None, typer.Option(metavar="KEY", help="Go on behind this key of the page before.")] = None,
+    usage: Annotated[
+        bool | None,
+        typer.Option("--usage/--no-usage", help="Read what is used of quota and windows. Default: not with --json."),
+    ] = None,
+    db: Db = None,
+    as_json: AsJson = False,
+) -> None:
+    """List keys, newest first."""
+    desk = Desk(context, db, as_json)
+    counted = usage if usage is not None else not desk.as_json
+
+    async def work(manager: KeyManager) -> list[tuple[ApiKey, Status | None]]:
+        last = None if after is None else (await find_key(manager, after)).id
+        found = await manager.list(
+            search=search, group=group, owner=owner, enabled=enabled, limit=page_size, after=last
+        )
+        return [(key, await _status(manager, key) if counted else None) for key in found]
+
+    rows = desk.run(work)
+    more = rows[-1][0].id if len(rows) == page_size else None
+    listed = [
+        {**documents.key(key, desk.now), **({"status": documents.status(status)} if status else {})}
+        for key, status in rows
+    ]
+    desk.answer({"keys": listed, "next": more}, show.key_list(rows, desk.now) if rows else "No keys match.")
+    if more and not desk.as_json:
+        desk.note(f"There may be more: add --after {more}")
+
+
+async def _status(manager: KeyManager, key: ApiKey) -> Status | None:
+    try:
+        return await manager.status(key.id)
+    except NotFound:  # deleted since it was listed
+        return None
+
+
+@keys.command("show", epilog=examples("keys show prod-api", "keys show prod-api --json"))
+def show_(context: typer.Context, key: KeyId, db: Db = None, as_json: AsJson = False) -> None:
+    """Show all rules of a key and what is used of its quota and windows."""
+    desk = Desk(context, db, as_json)
+
+    async def work(manager: KeyManager) -> tuple[ApiKey, Status]:
+        found = await find_key(manager, key)
+        return found, await manager.status(found.id)
+
+    found, status = desk.run(work)
+    desk.answer(
+        {"key": documents.key(found, desk.now), "status": documents.status(status)},
+        show.key_rules(found, desk.now),
+        "",
+        show.budgets(status, desk.now),
+    )
+
+
+class Clearable(StrEnum):
+    """Fields that can be taken away again."""
+
+    QUOTA = "quota"
+    EXPIRES_AT = "expires-at"
+    ALLOW_IPS = "allow-ips"
+    DENY_IPS = "deny-ips"
+    LIMITS = "limits"
+    OWNER = "owner"
+    GROUP = "group"
+    METADATA = "metadata"
+
+
+@keys.command(
+    epilog=examples(
+        "keys update prod-api --quota 200000",
+        "keys update prod-api --limit 2000/5h --limit 6000/1d",
+        "keys update prod-api --clear expires-at --clear allow-ips",
+        "keys update prod-api --no-limits",
+    )
+)
+def update(
+    context: typer.Context,
+    key: KeyId,
+    name: Annotated[str | None, typer.Option(help="A new name.")] = None,
+    group: Group = None,
+    allow_ip: AllowIp = None,
+    deny_ip: DenyIp = None,
+    quota: Quota = None,
+    expires_in: ExpiresIn = None,
+    expires_at: ExpiresAt = None,
+    limit: LimitTexts = None,
+    no_limits: NoLimits = False,
+    owner: Owner = None,
+    metadata: Metadata = None,
+    clear: Annotated[
+        list[Clearable] | None,
+        typer.Option(help="Take a field away; limits then are those of the group. Repeat for more."),
+    ] = None,
+    db: Db = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change a key. What is not named stays; what is named is replaced as a whole."""
+    desk = Desk(context, db, as_json)
+    given = {
+        "name": name,
+        "group": group,
+        "allow_ips": allow_ip or None,
+        "deny_ips": deny_ip or None,
+        "quota": quota,
+        "expires_at": expires_at,
+        "expires_in": expires_in,
+        "limits": chosen_limits(limit, no_limits),
+        "owner": owner,
+        "metadata": entries(metadata),
+    }
+    changes: dict[str, Any] = {field: value for field, value in given.items() if value is not None}
+    for field in [word.replace("-", "_") for word in clear or ()]:
+        if field in changes or (field == "expires_at" and "expires_in" in changes):
+            raise InputError(field, "is both given and cleared")
+        changes[field] = None
+    if not changes:
+        raise InputError("options", "there is nothing to change; `ak-guard keys update --help` shows what can be")
+
+    async def work(manager: KeyManager) -> tuple[ApiKey, str]:
+        changed = await manager.update((await find_key(manager, key)).id, **changes)
+        return changed, await issue.group_note(manager, changed) if "group" in changes else ""
+
+    changed, note = desk.run(work)
+    desk.answer({"key": documents.key(changed, desk.now)}, show.key_rules(changed, desk.now))
+    issue.advise(desk, changed if name else None, note)
+
+
+actions.add_to(keys)

@@ -1,0 +1,67 @@
+"""Arguments and options that several commands share."""
+
+# No `from __future__ import annotations`: see desk.py.
+
+from typing import Annotated
+
+import typer
+
+from ak_guard.errors import InputError
+
+KeyId = Annotated[str, typer.Argument(metavar="KEY", help="The id of the key, or its name where only one has it.")]
+KeyIds = Annotated[
+    list[str], typer.Argument(metavar="KEY...", help="Ids of keys, or names where only one key has them.")
+]
+GroupName = Annotated[str, typer.Argument(metavar="NAME", help="The name of the group.")]
+Texts = list[str] | None
+
+Group = Annotated[str | None, typer.Option(help="The group, which rules routes, default limits and multiplier.")]
+Owner = Annotated[str | None, typer.Option(help="Who answers for the key.")]
+Quota = Annotated[int | None, typer.Option(metavar="UNITS", help="What the key may consume in all.")]
+AllowIp = Annotated[
+    Texts, typer.Option(metavar="NETWORK", help="Let in only this address or network. Repeat for more.")
+]
+DenyIp = Annotated[
+    Texts, typer.Option(metavar="NETWORK", help="Never let in this address or network. Repeat for more.")
+]
+ExpiresAt = Annotated[str | None, typer.Option(metavar="TIME", help="When the key ends: 2027-01-31T12:00:00Z.")]
+ExpiresIn = Annotated[str | None, typer.Option(metavar="DURATION", help="When the key ends, from now: 12h, 30d.")]
+LimitTexts = Annotated[
+    Texts,
+    typer.Option(
+        "--limit",
+        metavar="AMOUNT/WINDOW",
+        help="A window: 1000/5h, '500 requests/1d calendar'. Repeat for more; without any those of the group hold.",
+    ),
+]
+NoLimits = Annotated[bool, typer.Option("--no-limits", help="No windows at all, not even those of the group.")]
+Metadata = Annotated[Texts, typer.Option(metavar="NAME=VALUE", help="A note for people and programs. Repeat for more.")]
+CustomKey = Annotated[
+    bool,
+    typer.Option(
+        "--custom-key", "--stdin", help="Read the text of the key from standard input instead of generating it."
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+def chosen_limits(limits: Texts, no_limits: bool) -> Texts:
+    """None where nothing was said, an empty list for `--no-limits`."""
+    if limits and no_limits:
+        raise InputError("limits", "--limit and --no-limits contradict each other")
+    return [] if no_limits else limits or None
+
+
+def entries(texts: Texts) -> dict[str, str] | None:
+    """`team=billing` and the like as a mapping."""
+    if not texts:
+        return None
+    read: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise InputError("metadata", f"{text!r} has no name and value")
+        if name in read:
+            raise InputError("metadata", f"{name!r} is given twice")
+        read[name] = value
+    return read

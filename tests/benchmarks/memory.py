@@ -1,0 +1,80 @@
+"""How many bytes a live key takes, and a cached one."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+import tracemalloc
+from typing import TYPE_CHECKING, Final
+
+from limits import parse
+from limits.aio.storage import MemoryStorage as LimitsStorage
+from limits.aio.strategies import FixedWindowRateLimiter
+
+from ak_guard import KeyManager
+from ak_guard.assembly import open_counters
+from ak_guard.backends import MemoryBackend
+from ak_guard.backends.cached import CachedLookup
+from ak_guard.budgets import MemoryStorage
+from ak_guard.keys import digest
+from ak_guard.subject import SubjectMaker
+from tests.benchmarks import ours
+from tests.benchmarks.harness import Figure
+from tests.benchmarks.report import Row, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+BYTES_AT_MOST: Final = 1_000
+
+
+async def _grown(fill: Callable[[], Awaitable[object]], count: int) -> Figure:
+    """Bytes that are still held after `fill`, for each of `count`. What was there before is not counted."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        await fill()
+        gc.collect()
+        each = (tracemalloc.get_traced_memory()[0] - before) / count
+    finally:
+        tracemalloc.stop()
+    return Figure(each, each, each)
+
+
+async def bytes_per_key(count: int) -> Table:
+    table = Table("memory", f"allocated for each of {count:,} keys (tracemalloc)", "bytes")
+    storage = MemoryStorage()
+    live = await _grown(lambda: ours.start_counters(storage, (f"key/key_{at:020x}" for at in range(count))), count)
+    table.rows.append(Row("live key, three windows", live, target=BYTES_AT_MOST))
+
+    backend = MemoryBackend()
+    manager = KeyManager(backend)
+    digests: list[bytes] = []
+
+    async def issue() -> None:
+        for _ in range(count // 10):
+            digests.append(digest((await ours.issue(manager)).encode()))  # noqa: PERF401  # awaits
+
+    table.rows.append(Row("key in the memory backend", await _grown(issue, count // 10)))
+    quotas, windows, _ = open_counters(backend, None)
+    maker = SubjectMaker(groups={"paid": ours.PAID}, allow_groups=None, deny_groups=(), windows=windows, quotas=quotas)
+    cache = CachedLookup(backend, maker, ttl=1e9, size=count, stale_if_error=0)
+
+    async def look_up() -> None:
+        for each in digests:
+            await cache.resolve(each, time.time())
+
+    table.rows.append(Row("cached key, 3 windows, quota, 11 networks", await _grown(look_up, len(digests))))
+    naive = FixedWindowRateLimiter(LimitsStorage())
+    items = [parse(f"{ours.AMPLE}/{window}") for window in ("5 hour", "1 day", "7 day")]
+
+    async def hit() -> None:
+        for at in range(count // 10):
+            for item in items:
+                await naive.hit(item, f"key_{at:020x}")
+
+    table.rows.append(Row("limits, naive: live key, three windows", await _grown(hit, count // 10)))
+    await asyncio.sleep(0)
+    return table

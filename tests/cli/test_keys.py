@@ -1,0 +1,224 @@
+"""`ak-guard keys`: what goes in comes out, and changes change what they name."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Cli
+
+
+def test_every_option_of_create_shows_again(cli: Cli) -> None:
+    _, made = cli.create(
+        "prod-billing",
+        *("--group", "paid", "--owner", "team-billing", "--quota", "5000"),
+        *("--allow-ip", "203.0.113.7", "--allow-ip", "10.0.0.5/8", "--deny-ip", "10.1.0.0/16"),
+        *("--expires-at", "2099-01-31T12:00:00Z", "--limit", "1000/5h", "--limit", "500 requests/1d calendar"),
+        *("--metadata", "ticket=OPS-1", "--metadata", "note=a=b"),
+    )
+    shown = cli.show(made["id"])
+    assert shown["key"] == made
+    assert made["name"] == "prod-billing"
+    assert (made["state"], made["environment"], made["enabled"]) == ("active", "production", True)
+    assert (made["group"], made["owner"], made["quota"]) == ("paid", "team-billing", 5000)
+    assert sorted(made["allow_ips"]) == ["10.0.0.0/8", "203.0.113.7"]
+    assert made["deny_ips"] == ["10.1.0.0/16"]
+    assert made["expires_at"] == "2099-01-31T12:00:00Z"
+    assert made["limits"] == ["1000/5h", "500 requests/1d calendar"]
+    assert made["metadata"] == {"ticket": "OPS-1", "note": "a=b"}
+    assert [window["name"] for window in shown["status"]["windows"]] == ["5h", "1d-requests-calendar"]
+    assert (shown["status"]["quota"]["used"], shown["status"]["quota"]["limit"]) == (0, 5000)
+
+
+def test_show_tells_people_every_rule_and_what_is_left(cli: Cli) -> None:
+    cli.ok("keys", "create", "prod-api", "--quota", "5000", "--limit", "1000/5h", "--expires-in", "14d")
+    text = cli.ok("keys", "show", "prod-api").stdout
+    for words in ("prod-api [production]", "active", "in 14 days", "0/5000", "0/1000", "not started"):
+        assert words in text
+
+
+def test_names_are_shown_as_they_are_typed_and_never_read_as_markup(cli: Cli) -> None:
+    cli.ok("keys", "create", "[red]prod[/red] :smile:", "--metadata", "a=[bold]", "--metadata", "b=1")
+    assert "[red]prod[/red] :smile:" in cli.ok("keys", "list").stdout
+    assert "a=[bold], b=1" in cli.ok("keys", "show", "[red]prod[/red] :smile:").stdout
+
+
+def test_the_state_is_one_word(cli: Cli) -> None:
+    _, key = cli.create("prod-api")
+    assert key["state"] == "active"
+    cli.ok("keys", "update", key["id"], "--expires-at", "2020-01-01T00:00:00Z")
+    assert cli.show("prod-api")["key"]["state"] == "expired"
+    assert "ago" in cli.ok("keys", "show", "prod-api").stdout
+    cli.ok("keys", "disable", "prod-api")
+    assert cli.show("prod-api")["key"]["state"] == "disabled"
+    assert "disabled" in cli.ok("keys", "list").stdout
+
+
+def test_expires_in_counts_from_now(cli: Cli) -> None:
+    before = datetime.now(UTC)
+    _, key = cli.create("dev-a", "--expires-in", "30d")
+    left = datetime.fromisoformat(key["expires_at"]) - before - timedelta(days=30)
+    assert timedelta(0) <= left < timedelta(minutes=1)
+
+
+def test_no_limits_differs_from_the_limits_of_the_group(cli: Cli) -> None:
+    cli.ok("groups", "create", "paid", "--limit", "60/1m")
+    _, inheriting = cli.create("prod-a", "--group", "paid")
+    _, unlimited = cli.create("prod-b", "--group", "paid", "--no-limits")
+    assert inheriting["limits"] is None
+    assert [window["name"] for window in cli.show("prod-a")["status"]["windows"]] == ["1m"]
+    assert unlimited["limits"] == []
+    assert cli.show("prod-b")["status"]["windows"] == []
+
+
+def test_list_filters_and_pages(cli: Cli) -> None:
+    for name, *options in (
+        ("prod-a", "--owner", "ann"),
+        ("prod-b", "--group", "paid"),
+        ("dev-c", "--disabled"),
+        ("dev-d",),
+    ):
+        cli.ok("keys", "create", name, *options)
+
+    def names(*args: str) -> list[str]:
+        return [key["name"] for key in cli.json("keys", "list", *args)["keys"]]
+
+    assert names() == ["dev-d", "dev-c", "prod-b", "prod-a"]
+    assert names("--search", "PROD") == ["prod-b", "prod-a"]
+    assert names("--group", "paid") == ["prod-b"]
+    assert names("--owner", "ann") == ["prod-a"]
+    assert names("--disabled") == ["dev-c"]
+    assert names("--enabled") == ["dev-d", "prod-b", "prod-a"]
+    first = cli.json("keys", "list", "--page-size", "3")
+    assert first["next"] == first["keys"][-1]["id"]
+    assert names("--after", first["next"]) == ["prod-a"]
+    assert cli.json("keys", "list")["next"] is None
+    assert f"--after {first['next']}" in cli.ok("keys", "list", "--page-size", "3").stderr
+    assert "No keys match." in cli.ok("keys", "list", "--search", "nothing").stdout
+
+
+def test_list_shows_people_what_is_used_and_scripts_when_they_ask(cli: Cli) -> None:
+    cli.ok("keys", "create", "prod-a", "--quota", "70", "--limit", "9/5h")
+    shown = cli.ok("keys", "list").stdout
+    assert "0/70" in shown
+    assert "5h 0/9" in shown
+    assert "0/70" not in cli.ok("keys", "list", "--no-usage").stdout
+    assert "status" not in cli.json("keys", "list")["keys"][0]
+    assert cli.json("keys", "list", "--usage")["keys"][0]["status"]["quota"]["limit"] == 70
+
+
+def test_update_changes_what_is_named_and_keeps_the_rest(cli: Cli) -> None:
+    _, before = cli.create("prod-a", "--quota", "5", "--owner", "ann", "--limit", "9/5h", "--allow-ip", "203.0.113.7")
+    after = cli.json("keys", "update", "prod-a", "--quota", "6", "--name", "prod-b", "--metadata", "a=b")["key"]
+    changed = {"quota": 6, "name": "prod-b", "metadata": {"a": "b"}, "updated_at": after["updated_at"]}
+    assert after == {**before, **changed}
+    assert cli.show("prod-b")["key"] == after
+
+
+@pytest.mark.parametrize(
+    ("field", "given", "empty"),
+    [
+        ("quota", ("--quota", "5"), None),
+        ("expires-at", ("--expires-in", "5d"), None),
+        ("allow-ips", ("--allow-ip", "203.0.113.7"), []),
+        ("deny-ips", ("--deny-ip", "203.0.113.7"), []),
+        ("limits", ("--limit", "5/5h"), None),
+        ("owner", ("--owner", "ann"), None),
+        ("group", ("--group", "paid"), "default"),
+        ("metadata", ("--metadata", "a=b"), {}),
+    ],
+)
+def test_clear_takes_a_field_away(cli: Cli, field: str, given: tuple[str, str], empty: object) -> None:
+    name = field.replace("-", "_")
+    _, before = cli.create("prod-a", *given)
+    assert before[name] != empty
+    assert cli.json("keys", "update", "prod-a", "--clear", field)["key"][name] == empty
+    assert cli.run("keys", "update", "prod-a", "--clear", field, *given).exit_code == 2
+
+
+def test_update_without_limits_of_any_kind(cli: Cli) -> None:
+    cli.ok("keys", "create", "prod-a", "--limit", "5/5h")
+    assert cli.json("keys", "update", "prod-a", "--no-limits")["key"]["limits"] == []
+
+
+def test_several_keys_are_switched_at_once_or_not_at_all(cli: Cli) -> None:
+    for name in ("prod-a", "prod-b", "prod-c"):
+        cli.ok("keys", "create", name)
+    result = cli.run("keys", "disable", "prod-a", "nobody", "prod-b")
+    assert result.exit_code == 3
+    assert len(cli.json("keys", "list", "--enabled")["keys"]) == 3
+    disabled = cli.json("keys", "disable", "prod-a", "prod-b", "prod-a")["keys"]
+    assert [(key["name"], key["state"]) for key in disabled] == [("prod-a", "disabled"), ("prod-b", "disabled")]
+    assert "enabled prod-a" in cli.ok("keys", "enable", "prod-a", "prod-b").stdout
+    assert len(cli.json("keys", "list", "--enabled")["keys"]) == 3
+
+
+def test_a_name_that_two_keys_have_is_answered_with_their_ids(cli: Cli) -> None:
+    _, one = cli.create("prod-a")
+    _, two = cli.create("prod-a")
+    cli.create("prod-a-longer")
+    result = cli.run("keys", "disable", "prod-a")
+    assert result.exit_code == 2
+    assert one["id"] in result.stderr
+    assert two["id"] in result.stderr
+    assert cli.json("keys", "disable", two["id"])["keys"][0]["id"] == two["id"]
+
+
+def test_a_name_beyond_ascii_finds_its_key(cli: Cli) -> None:
+    _, key = cli.create("prod-Straße-客服")
+    assert cli.show("prod-Straße-客服")["key"]["id"] == key["id"]
+    assert cli.run("keys", "show", "prod-strasse-客服").exit_code == 3
+
+
+def test_delete_asks_for_the_name(cli: Cli) -> None:
+    _, key = cli.create("prod-a")
+    wrong = cli.run("keys", "delete", key["id"], typed="yes\n")
+    assert wrong.exit_code == 2
+    assert "prod-a" in wrong.stderr
+    nothing = cli.run("keys", "delete", key["id"], typed="")
+    assert nothing.exit_code == 2
+    assert "nothing was changed" in nothing.stderr
+    assert cli.show("prod-a")["key"] == key
+    assert cli.json("keys", "delete", "prod-a", typed="prod-a\n") == {"deleted": [key["id"]]}
+    assert cli.run("keys", "show", key["id"]).exit_code == 3
+
+
+def test_delete_of_several_asks_for_all_names_before_the_first_is_gone(cli: Cli) -> None:
+    cli.create("prod-a")
+    cli.create("prod-b")
+    assert cli.run("keys", "delete", "prod-a", "prod-b", typed="prod-a\nno\n").exit_code == 2
+    assert len(cli.json("keys", "list")["keys"]) == 2
+    assert len(cli.json("keys", "delete", "prod-a", "prod-b", "--yes")["deleted"]) == 2
+    assert cli.json("keys", "list")["keys"] == []
+
+
+def test_a_name_without_environment_gets_advice_and_no_error(cli: Cli) -> None:
+    advice = "customer-support-tool"
+    assert advice in cli.ok("keys", "create", "frontend").stderr
+    assert advice not in cli.ok("keys", "create", "staging-web").stderr
+    assert advice not in cli.ok("keys", "create", "billing-worker").stderr
+    assert advice in cli.ok("keys", "update", "staging-web", "--name", "web").stderr
+
+
+def test_a_group_that_is_not_stored_is_warned_of(cli: Cli) -> None:
+    assert "no group 'paid'" in cli.ok("keys", "create", "prod-a", "--group", "paid").stderr
+    cli.ok("groups", "create", "paid")
+    assert "no group" not in cli.ok("keys", "create", "prod-b", "--group", "paid").stderr
+    assert "no group 'piad'" in cli.ok("keys", "update", "prod-b", "--group", "piad").stderr
+
+
+def test_metadata_cannot_move_the_cursor(cli: Cli) -> None:
+    cli.ok("keys", "create", "prod-a", "--metadata", "note=\x1b[2Jgone\nnext")
+    text = cli.ok("keys", "show", "prod-a").stdout
+    assert "\x1b" not in text
+    assert r"\u001b[2Jgone\nnext" in text
+
+
+def test_search_looks_past_case_in_every_script(cli: Cli) -> None:
+    cli.create("prod-Ärger")
+    cli.create("prod-客服")
+    assert [key["name"] for key in cli.json("keys", "list", "--search", "客服")["keys"]] == ["prod-客服"]
+    assert [key["name"] for key in cli.json("keys", "list", "--search", "ärger")["keys"]] == ["prod-Ärger"]

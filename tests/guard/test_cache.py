@@ -1,0 +1,180 @@
+"""What is remembered of a backend, for how long, and what happens while it is away."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ak_guard import ApiKeyMiddleware, BackendError, KeyManager
+from ak_guard.backends import Found, MemoryBackend
+from ak_guard.backends.cached import CachedLookup
+from ak_guard.keys import digest, mint
+from tests.support import bearer, client_for, echo_app
+
+if TYPE_CHECKING:
+    from ak_guard.testing import ManualClock
+
+
+class Remote:
+    """A backend somewhere else: it tells nobody of changes, and may be away or slow."""
+
+    def __init__(self) -> None:
+        self.store = MemoryBackend()
+        self.away = False
+        self.lookups = 0
+        self.asked = asyncio.Event()
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def find(self, digest: bytes) -> Found | None:
+        self.lookups += 1
+        self.asked.set()
+        await self.gate.wait()
+        if self.away:
+            raise BackendError("away")
+        return await self.store.find(digest)
+
+
+@pytest.fixture
+def remote() -> Remote:
+    return Remote()
+
+
+async def code(app: ApiKeyMiddleware, secret: str) -> str:
+    async with client_for(app) as client:
+        answer = await client.get("/", headers=bearer(secret))
+    return "admitted" if answer.status_code == 200 else str(answer.json()["code"])
+
+
+async def test_a_key_is_looked_up_once_per_ttl(remote: Remote, clock: ManualClock) -> None:
+    keys = KeyManager(remote.store, clock=clock)
+    issued = await keys.create("prod-api")
+    app = ApiKeyMiddleware(echo_app(), backend=remote, clock=clock, cache_ttl=30)
+    assert [await code(app, issued.secret) for _ in range(3)] == ["admitted"] * 3
+    assert remote.lookups == 1
+    await keys.disable(issued.key.id)
+    clock.move(29.9)
+    assert await code(app, issued.secret) == "admitted"
+    clock.move(0.1)
+    assert await code(app, issued.secret) == "api_key_disabled"
+    assert remote.lookups == 2
+
+
+async def test_expiry_is_judged_by_the_clock_and_not_by_the_cache(remote: Remote, clock: ManualClock) -> None:
+    issued = await KeyManager(remote.store, clock=clock).create("prod-api", expires_in="10s")
+    app = ApiKeyMiddleware(echo_app(), backend=remote, clock=clock, cache_ttl=30)
+    assert await code(app, issued.secret) == "admitted"
+    clock.move(10)
+    assert await code(app, issued.secret) == "api_key_expired"
+    assert remote.lookups == 1
+
+
+async def test_a_miss_is_remembered_for_five_seconds_at_most(remote: Remote, clock: ManualClock) -> None:
+    custom = "x7Kq9ZmTr4WdLp2Vb8Nc"
+    app = ApiKeyMiddleware(echo_app(), backend=remote, clock=clock, cache_ttl=300)
+    assert [await code(app, custom) for _ in range(3)] == ["invalid_api_key"] * 3
+    assert remote.lookups == 1
+    await KeyManager(remote.store, clock=clock).create("late", key=custom)
+    clock.move(5)
+    assert await code(app, custom) == "admitted"
+
+
+async def test_many_callers_share_one_lookup(remote: Remote, clock: ManualClock) -> None:
+    issued = await KeyManager(remote.store, clock=clock).create("prod-api")
+    app = ApiKeyMiddleware(echo_app(), backend=remote, clock=clock)
+    remote.gate.clear()
+    calls = [asyncio.create_task(code(app, issued.secret)) for _ in range(20)]
+    await remote.asked.wait()
+    calls[0].cancel()
+    remote.gate.set()
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert isinstance(outcomes[0], asyncio.CancelledError)
+    assert outcomes[1:] == ["admitted"] * 19
+    assert remote.lookups == 1
+
+
+async def test_a_known_key_goes_on_while_the_backend_is_away(remote: Remote, clock: ManualClock) -> None:
+    issued = await KeyManager(remote.store, clock=clock).create("prod-api")
+    app = ApiKeyMiddleware(echo_app(), backend=remote, clock=clock, cache_ttl=10, stale_if_error=60)
+    assert await code(app, issued.secret) == "admitted"
+    remote.away = True
+    clock.move(59.9)
+    assert await code(app, issued.secret) == "admitted"
+    assert await code(app, mint()) == "key_service_unavailable"
+    clock.move(0.1)
+    assert await code(app, issued.secret) == "key_service_unavailable"
+    remote.away = False
+    assert await code(app, issued.secret) == "admitted"
+
+
+async def test_without_stale_if_error_an_outage_is_told_at_once(remote: Remote, clock: ManualClock) -> None:
+    issued = await KeyManager(remote.store, clock=clock).create("prod-api")
+    app = ApiKeyMiddleware(echo_app(), backend=remote, clock=clock, cache_ttl=10, stale_if_error=0)
+    assert await code(app, issued.secret) == "admitted"
+    remote.away = True
+    assert await code(app, issued.secret) == "admitted"
+    clock.move(10)
+    assert await code(app, issued.secret) == "key_service_unavailable"
+
+
+async def test_a_clock_set_back_makes_the_cache_ask_again(remote: Remote, clock: ManualClock) -> None:
+    issued = await KeyManager(remote.store, clock=clock).create("prod-api")
+    app = ApiKeyMiddleware(echo_app(), backend=remote, clock=clock)
+    await code(app, issued.secret)
+    clock.move(-3_600)
+    await code(app, issued.secret)
+    assert remote.lookups == 2
+
+
+async def test_the_cache_holds_no_more_than_its_size(clock: ManualClock) -> None:
+    backend = MemoryBackend()
+    secrets = [(await KeyManager(backend, clock=clock).create(f"key-{n}")).secret.encode() for n in range(5)]
+    cache = CachedLookup(backend, lambda found: found.key.name, ttl=30, size=3, stale_if_error=0)
+    for secret in secrets:
+        await cache.resolve(digest(secret), clock())
+    assert [cache.knows(digest(secret)) for secret in secrets] == [False, False, True, True, True]
+
+
+async def test_a_change_during_a_lookup_keeps_its_answer_out_of_the_cache(clock: ManualClock) -> None:
+    class Slow(MemoryBackend):
+        asked, gate = asyncio.Event(), asyncio.Event()
+
+        async def find(self, digest: bytes) -> Found | None:
+            found = await super().find(digest)
+            self.asked.set()
+            await self.gate.wait()
+            return found
+
+    backend = Slow()
+    keys = KeyManager(backend, clock=clock)
+    issued = await keys.create("prod-api")
+    app = ApiKeyMiddleware(echo_app(), backend=backend, clock=clock)
+    call = asyncio.create_task(code(app, issued.secret))
+    await backend.asked.wait()
+    await keys.disable(issued.key.id)
+    backend.gate.set()
+    await call
+    assert await code(app, issued.secret) == "api_key_disabled"
+
+
+async def test_a_key_that_was_changed_does_not_go_on_from_memory_when_the_store_goes_away(clock: ManualClock) -> None:
+    class Failing(MemoryBackend):
+        away = False
+
+        async def find(self, digest: bytes) -> Found | None:
+            if self.away:
+                raise BackendError("away")
+            return await super().find(digest)
+
+    backend = Failing()
+    keys = KeyManager(backend, clock=clock)
+    disabled, other = await keys.create("disabled"), await keys.create("other")
+    app = ApiKeyMiddleware(echo_app(), backend=backend, clock=clock, cache_ttl=10)
+    assert [await code(app, issued.secret) for issued in (disabled, other)] == ["admitted", "admitted"]
+    await keys.disable(disabled.key.id)
+    backend.away = True
+    clock.move(15)
+    assert await code(app, disabled.secret) == "key_service_unavailable"
+    assert await code(app, other.secret) == "admitted"

@@ -1,0 +1,149 @@
+"""Unknown keys: how often one address may try, and that nobody else suffers for it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ak_guard import ApiKeyMiddleware, KeyManager
+from ak_guard.backends import Found, MemoryBackend
+from ak_guard.floods import MAX_SHARED_LOOKUPS
+from ak_guard.keys import mint
+from tests.support import bearer, client_for, echo_app
+
+if TYPE_CHECKING:
+    from httpx2 import AsyncClient
+
+    from ak_guard.testing import ManualClock
+
+
+class CountingBackend(MemoryBackend):
+    """Counts look-ups; a look-up lasts until `gate` opens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lookups = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def find(self, digest: bytes) -> Found | None:
+        self.lookups += 1
+        await self.gate.wait()
+        return await super().find(digest)
+
+
+@pytest.fixture
+def backend() -> CountingBackend:
+    return CountingBackend()
+
+
+async def codes(client: AsyncClient, secrets: list[str]) -> list[str]:
+    answers = [await client.get("/", headers=bearer(secret)) for secret in secrets]
+    return ["admitted" if answer.status_code == 200 else answer.json()["code"] for answer in answers]
+
+
+async def test_a_flood_is_throttled_and_one_lookup_a_second_is_left(
+    backend: CountingBackend, clock: ManualClock
+) -> None:
+    app = ApiKeyMiddleware(echo_app(), backend=backend, clock=clock, failure_limit="3/minute")
+    good = (await KeyManager(backend, clock=clock).create("good")).secret
+    async with client_for(app) as client:
+        assert await codes(client, [mint() for _ in range(6)]) == ["invalid_api_key"] * 4 + ["too_many_failures"] * 2
+        assert backend.lookups == 4
+        refused = await client.get("/", headers=bearer(mint()))
+        assert refused.status_code == 429
+        assert refused.headers["retry-after"] == "1"
+        assert await codes(client, [good]) == ["too_many_failures"]
+        clock.move(1)
+        assert await codes(client, [good]) == ["admitted"]
+        assert await codes(client, [good, mint(), good]) == ["admitted", "too_many_failures", "admitted"]
+        clock.move(60)
+        assert await codes(client, [mint()]) == ["invalid_api_key"]
+
+
+async def test_a_known_key_goes_on_from_a_flooding_address_even_past_its_time(
+    backend: CountingBackend, clock: ManualClock
+) -> None:
+    app = ApiKeyMiddleware(echo_app(), backend=backend, clock=clock, failure_limit="1/1h", cache_ttl=5)
+    good = (await KeyManager(backend, clock=clock).create("good")).secret
+    async with client_for(app) as client:
+        assert await codes(client, [good, mint(), mint(), mint()]) == [
+            "admitted",
+            "invalid_api_key",
+            "invalid_api_key",
+            "too_many_failures",
+        ]
+        clock.move(5.5)
+        assert await codes(client, [mint(), good]) == ["invalid_api_key", "admitted"]
+
+
+async def test_the_same_wrong_key_again_counts_without_a_lookup(backend: CountingBackend, clock: ManualClock) -> None:
+    app = ApiKeyMiddleware(echo_app(), backend=backend, clock=clock, failure_limit="3/minute")
+    wrong = mint()
+    async with client_for(app) as client:
+        assert await codes(client, [wrong] * 4) == ["invalid_api_key"] * 3 + ["too_many_failures"]
+    assert backend.lookups == 1
+
+
+async def test_malformed_keys_cost_no_lookup_and_count_for_nothing(
+    backend: CountingBackend, clock: ManualClock
+) -> None:
+    app = ApiKeyMiddleware(echo_app(), backend=backend, clock=clock, failure_limit="3/minute")
+    async with client_for(app) as client:
+        assert await codes(client, ["ak_" + "0" * 38] * 9) == ["invalid_api_key"] * 9
+    assert backend.lookups == 0
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "shared"),
+    [
+        ("203.0.113.10", "203.0.113.11", False),
+        ("2001:db8::1", "2001:db8::ffff:1", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("::ffff:203.0.113.10", "203.0.113.10", True),
+    ],
+)
+async def test_failures_count_per_address_and_per_64_of_ipv6(
+    backend: CountingBackend, clock: ManualClock, first: str, second: str, shared: bool
+) -> None:
+    app = ApiKeyMiddleware(echo_app(), backend=backend, clock=clock, failure_limit="1/minute")
+    async with client_for(app, ip=first) as client:
+        await codes(client, [mint(), mint(), mint()])
+    async with client_for(app, ip=second) as client:
+        assert await codes(client, [mint()]) == ["too_many_failures" if shared else "invalid_api_key"]
+
+
+@pytest.mark.parametrize("ip", ["10.0.0.1", "127.0.0.1", "::1", "fe80::1", "fd00::1", "172.31.0.1", "not-an-address"])
+async def test_shared_addresses_are_never_throttled(backend: CountingBackend, clock: ManualClock, ip: str) -> None:
+    app = ApiKeyMiddleware(echo_app(), backend=backend, clock=clock, failure_limit="1/minute")
+    async with client_for(app, ip=ip) as client:
+        assert await codes(client, [mint() for _ in range(5)]) == ["invalid_api_key"] * 5
+
+
+async def test_documentation_ranges_are_no_shared_addresses(backend: CountingBackend, clock: ManualClock) -> None:
+    app = ApiKeyMiddleware(echo_app(), backend=backend, clock=clock, failure_limit="1/minute")
+    for ip in ("192.0.2.1", "198.51.100.1", "2001:db8::1"):
+        async with client_for(app, ip=ip) as client:
+            assert (await codes(client, [mint() for _ in range(3)]))[2] == "too_many_failures"
+
+
+async def test_shared_addresses_have_a_cap_on_lookups_at_a_time(backend: CountingBackend, clock: ManualClock) -> None:
+    app = ApiKeyMiddleware(echo_app(), backend=backend, clock=clock)
+    backend.gate.clear()
+    async with client_for(app, ip="10.0.0.1") as client:
+        calls = [asyncio.create_task(client.get("/", headers=bearer(mint()))) for _ in range(MAX_SHARED_LOOKUPS + 10)]
+        done, pending = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        assert {task.result().json()["code"] for task in done} == {"too_many_failures"}
+        backend.gate.set()
+        answers = await asyncio.gather(*pending)
+        assert backend.lookups == MAX_SHARED_LOOKUPS
+        assert {answer.json()["code"] for answer in answers} <= {"invalid_api_key", "too_many_failures"}
+        assert await codes(client, [mint()]) == ["invalid_api_key"]
+
+
+async def test_without_a_failure_limit_nothing_is_throttled(backend: CountingBackend, clock: ManualClock) -> None:
+    app = ApiKeyMiddleware(echo_app(), backend=backend, clock=clock, failure_limit=None)
+    async with client_for(app) as client:
+        assert await codes(client, [mint() for _ in range(50)]) == ["invalid_api_key"] * 50
