@@ -79,12 +79,17 @@ def assemble(options: Options) -> Assembly:
     backend = open_backend(options.backend)
     quotas, windows, owned = open_counters(backend, options.limits)
     groups = {group.name: group for group in _groups(options.groups)}
+    service = ServiceRules(
+        IPSet(options.allow_ips, "allow_ips"),
+        IPSet(options.deny_ips, "deny_ips"),
+        _names(options.allow_groups, "allow_groups"),
+        _names(options.deny_groups, "deny_groups") or frozenset(),
+    )
     known = CachedLookup(
         backend,
         SubjectMaker(
             groups=groups,
-            allow_groups=_names(options.allow_groups, "allow_groups"),
-            deny_groups=_names(options.deny_groups, "deny_groups") or frozenset(),
+            service=service,
             windows=windows,
             quotas=quotas,
         ),
@@ -97,7 +102,7 @@ def assemble(options: Options) -> Assembly:
         realm=backend,
         find_key=KeyFinder(options.extractors, forward_key=options.forward_key),
         client_of=ClientResolver(options.trusted_proxies),
-        service=ServiceRules(IPSet(options.allow_ips, "allow_ips"), IPSet(options.deny_ips, "deny_ips")),
+        service=service,
         floods=FailureLimit(failure_limit),
         known=known,
         cost=options.cost,

@@ -17,6 +17,39 @@ if TYPE_CHECKING:
     from ak_guard.records import ApiKey, Group
 
 
+class ServiceRules:
+    """Which addresses and groups may use the service at all. Addresses are judged before any look-up."""
+
+    __slots__ = ("_allow", "_allow_groups", "_deny", "_deny_groups", "active")
+
+    def __init__(
+        self,
+        allow_ips: IPSet,
+        deny_ips: IPSet,
+        allow_groups: Collection[str] | None = None,
+        deny_groups: Collection[str] = (),
+    ) -> None:
+        self._allow = allow_ips if len(allow_ips) else None
+        self._deny = deny_ips if len(deny_ips) else None
+        self._allow_groups = allow_groups
+        self._deny_groups = deny_groups
+        self.active = self._allow is not None or self._deny is not None
+
+    def check(self, client: Address | None) -> Denial | None:
+        if not self.active:
+            return None
+        if (
+            client is None
+            or (self._deny is not None and client in self._deny)
+            or (self._allow is not None and client not in self._allow)
+        ):
+            return wrong_address(client)
+        return None
+
+    def lets_in_group(self, name: str) -> bool:
+        return (self._allow_groups is None or name in self._allow_groups) and name not in self._deny_groups
+
+
 # How many verdicts about addresses and paths are remembered for one key or group.
 _REMEMBERED: Final = 256
 
@@ -65,16 +98,9 @@ class GroupRules:
 
     __slots__ = ("let_in", "name", "routes")
 
-    def __init__(
-        self, name: str, group: Group | None, allow_groups: Collection[str] | None, deny_groups: Collection[str]
-    ) -> None:
+    def __init__(self, name: str, group: Group | None, service: ServiceRules) -> None:
         self.name = name
-        self.let_in = (
-            group is not None
-            and group.enabled
-            and (allow_groups is None or name in allow_groups)
-            and name not in deny_groups
-        )
+        self.let_in = group is not None and group.enabled and service.lets_in_group(name)
         self.routes = Routes(() if group is None else group.routes)
 
 
@@ -96,32 +122,14 @@ def check_address(rules: KeyRules, client: Address | None) -> Denial | None:
 
 def check_group(rules: GroupRules, scope: Mapping[str, Any]) -> Denial | None:
     if not rules.let_in:
-        return Denial("group_not_allowed", f"The group {rules.name!r} of this API key may not use this service.")
+        return wrong_group(rules.name)
     if not rules.routes.allow(scope):
         return Denial("group_not_allowed", f"The group {rules.name!r} of this API key may not use this route.")
     return None
 
 
-class ServiceRules:
-    """Addresses that hold for the whole service, judged before any look-up."""
-
-    __slots__ = ("_allow", "_deny", "active")
-
-    def __init__(self, allow_ips: IPSet, deny_ips: IPSet) -> None:
-        self._allow = allow_ips if len(allow_ips) else None
-        self._deny = deny_ips if len(deny_ips) else None
-        self.active = self._allow is not None or self._deny is not None
-
-    def check(self, client: Address | None) -> Denial | None:
-        if not self.active:
-            return None
-        if (
-            client is None
-            or (self._deny is not None and client in self._deny)
-            or (self._allow is not None and client not in self._allow)
-        ):
-            return wrong_address(client)
-        return None
+def wrong_group(name: str) -> Denial:
+    return Denial("group_not_allowed", f"The group {name!r} of this API key may not use this service.")
 
 
 def unknown_key() -> Denial:

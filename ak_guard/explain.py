@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from ak_guard.address import parse_address
-from ak_guard.checks import GroupRules, KeyRules, check_address, check_group, check_state
+from ak_guard.address import IPSet, parse_address
+from ak_guard.checks import GroupRules, KeyRules, ServiceRules, check_address, check_group, check_state
 from ak_guard.records import ADMITTED
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def explain(
 ) -> Explanation:
     """Judge a request that is not there. `levels` are those of the budget at `now`, in seconds since the epoch."""
     rules = KeyRules(key, secret_until)
-    group_rules = GroupRules(key.group, group, None, ())
+    group_rules = GroupRules(key.group, group, ServiceRules(IPSet(), IPSet()))
     scope = {"type": "http", "method": method, "path": path}
     client = None if ip is None else parse_address(ip)
     budgets = _budget_rules(budget, levels, budget.charged(cost), now)

@@ -107,6 +107,8 @@ class Guard:
         """A guard around this one has let the request in with the same backend: only this service's rules are left."""
         case = Case(self._clock(), self._client_of(scope))
         case.denial = self._service.check(case.client)
+        if case.denial is None and not self._service.lets_in_group(admission.key.group):
+            case.denial = checks.wrong_group(admission.key.group)
         if case.denial is None:
             case.admission = admission
         return case

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from ak_guard import custom_keys, inputs, keys
+from ak_guard.address import parse_address
 from ak_guard.assembly import open_backend, open_counters
 from ak_guard.backends.base import Closable, KeyFilter, KeyStore
 from ak_guard.budgets.ledger import Budget, peek
@@ -36,6 +38,9 @@ class _Omitted:
 
 #: An argument of `update` that was not given: the field stays as it is.
 OMITTED: Final = _Omitted()
+
+_ID_BYTES: Final = 10
+_ID: Final = re.compile(rf"key_[0-9a-f]{{{2 * _ID_BYTES}}}")
 
 Moment = datetime | str
 Span = str | timedelta
@@ -126,7 +131,7 @@ class KeyManager:
             raise InputError("expires_at", f"{expiry.isoformat()} has passed already")
         created = datetime.fromtimestamp(now, UTC)
         made = ApiKey(
-            id="key_" + secrets.token_hex(10),
+            id="key_" + secrets.token_hex(_ID_BYTES),
             name=inputs.name(name),
             group=inputs.group(group),
             enabled=inputs.flag("enabled", enabled),
@@ -262,14 +267,17 @@ class KeyManager:
     ) -> Explanation:
         """Say what would become of a request, rule by rule, without changing anything."""
         now = self._clock() if at is None else inputs.moment("at", at)
+        if ip is not None and parse_address(ip) is None:
+            raise InputError("ip", f"{ip!r} is no address; write 203.0.113.7 or 2001:db8::1")
         inputs.units("cost", cost)
-        try:
-            key, secret_until = await self.backend.get(secret_or_id), None
-        except NotFound:
-            found = await self.backend.find(keys.digest(secret_or_id.encode()))
-            if found is None:
-                raise NotFound("no key has this id or secret") from None
+        # By digest first: only what looks like an id may reach a query or an error as text.
+        found = await self.backend.find(keys.digest(secret_or_id.encode()))
+        if found is not None:
             key, secret_until = found.key, found.valid_until
+        elif _ID.fullmatch(secret_or_id):
+            key, secret_until = await self.backend.get(secret_or_id), None
+        else:
+            raise NotFound("no key has this id or secret")
         group = await self._group(key.group)
         budget = key_budget(key, group, windows=self._windows, quotas=self._quotas)
         levels = await peek(budget, now, need=budget.charged(cost))

@@ -163,7 +163,7 @@ class ApiKeyMiddleware:
 
         guard = assembly.guard
         outer = scope["state"].get(_STATE) if "state" in scope else None
-        if outer is not None and isinstance(outer, Admission) and outer.realm is assembly.backend:
+        if outer is not None and _is_open(outer, assembly.backend):
             case = await guard.rejudge(scope, outer)
         else:
             case = await guard.judge(scope)
@@ -294,6 +294,11 @@ def _with_headers(send: Send, headers: Headers) -> Send:
         await send(message)
 
     return send_with_headers
+
+
+def _is_open(outer: object, backend: KeyLookup) -> bool:
+    """Whether a guard around this one let the request in with the same backend. One that has ended is no ticket."""
+    return isinstance(outer, Admission) and outer.realm is backend and not outer.receipt.closed
 
 
 def _is_preflight(scope: Scope) -> bool:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from ak_guard.budgets.ledger import Budget, Part
 from ak_guard.budgets.windows import Quota, Window
-from ak_guard.checks import GroupRules, KeyRules
+from ak_guard.checks import GroupRules, KeyRules, ServiceRules
 from ak_guard.records import DEFAULT_GROUP, Group
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Mapping
 
     from ak_guard.backends.base import Found
     from ak_guard.budgets.base import MultiWindowSupport
@@ -41,14 +41,12 @@ class SubjectMaker:
         self,
         *,
         groups: Mapping[str, Group],
-        allow_groups: Collection[str] | None,
-        deny_groups: Collection[str],
+        service: ServiceRules,
         windows: MultiWindowSupport,
         quotas: MultiWindowSupport,
     ) -> None:
         self._groups = groups
-        self._allow_groups = allow_groups
-        self._deny_groups = deny_groups
+        self._service = service
         self._windows = windows
         self._quotas = quotas
 
@@ -58,7 +56,7 @@ class SubjectMaker:
         return Subject(
             key,
             KeyRules(key, found.valid_until),
-            GroupRules(key.group, group, self._allow_groups, self._deny_groups),
+            GroupRules(key.group, group, self._service),
             key_budget(key, group, windows=self._windows, quotas=self._quotas),
         )
 

@@ -45,6 +45,7 @@ class _Op:
     unspent: dict[str, int] = field(default_factory=dict)
     changes: Sequence[Change] = ()
     slots: Sequence[str] | None = None
+    abandoned: bool = False
     done: asyncio.Future[Any] | None = None
 
 
@@ -149,25 +150,11 @@ class SQLStorage(Storage, MultiWindowSupport):
 
         A take under a lease is given back by whoever holds the lease.
         """
-        queue = self._queues.get()
-        if op in queue.ops:
-            queue.ops.remove(op)
-            return
-
-        def give_back(done: asyncio.Future[Any]) -> None:
-            if not done.cancelled() and done.exception() is None and isinstance(done.result(), Grant):
-                self._refund(op, done.result())
-
-        if op.done is not None:
-            op.done.add_done_callback(give_back)
-
-    def _refund(self, op: _Op, grant: Grant) -> None:
-        changes = [
-            Change(ask.window, -units, generation)
-            for ask, units, generation in zip(op.asks, grant.taken, grant.generations, strict=True)
-        ]
-        self.settle(op.subject, changes, now=op.now)
-        self._write_soon(self._queues.get())
+        op.abandoned = True
+        if op.done is not None and op.done.done() and op.done.exception() is None:
+            queue = self._queues.get()
+            queue.ops[:0] = _refund(op, op.done.result())
+            self._write_soon(queue)
 
     async def _write_all(self, queue: _Queue) -> None:
         try:
@@ -195,6 +182,10 @@ class SQLStorage(Storage, MultiWindowSupport):
                 raise
         else:
             self._away = False
+            # First in the next transaction, so that nobody is refused for want of what a lost request holds.
+            queue.ops[:0] = [
+                refund for op, got in zip(batch, outcomes, strict=True) if op.abandoned for refund in _refund(op, got)
+            ]
             for op, outcome in zip(batch, outcomes, strict=True):
                 if op.done is not None and not op.done.done():
                     op.done.set_result(outcome)
@@ -244,6 +235,15 @@ def _next_generation() -> int:
     return random.getrandbits(62) + 1  # names a window, guards nothing
 
 
+def _refund(op: _Op, outcome: Grant | Shortfall | None) -> list[_Op]:
+    """What gives a take back."""
+    if not isinstance(outcome, Grant):
+        return []
+    parts = zip(op.asks, outcome.taken, outcome.generations, strict=True)
+    changes = [Change(ask.window, -units, generation) for ask, units, generation in parts]
+    return [_Op("settle", op.subject, op.now, changes=changes)]
+
+
 async def _read_state(connection: AsyncConnection, batch: list[_Op]) -> _State:
     lease_ids = {op.lease_id for op in batch if op.lease_id}
     found: dict[str, Any] = {}
@@ -273,25 +273,11 @@ async def _held(connection: AsyncConnection, subject: str, now: float) -> dict[s
     return held
 
 
-def _apply(state: _State, op: _Op) -> Any:
+def _apply(state: _State, op: _Op) -> Grant | Shortfall | None:
+    """Do one thing to the rows as they stand in this transaction."""
     mine = state.rows.setdefault(op.subject, {})
     if op.kind == "acquire":
-        outcome = rows.take(mine, op.asks, op.now, _next_generation)
-        if isinstance(outcome, Grant):
-            slots = [ask.window.slot for ask in op.asks]
-            state.touched.update((op.subject, slot) for slot, units in zip(slots, outcome.taken, strict=True) if units)
-            if op.lease is not None:
-                parts = list(zip(slots, outcome.taken, outcome.generations, strict=True))
-                state.new_leases.append(
-                    {
-                        "id": op.lease.id,
-                        "subject": op.subject,
-                        "worker": op.lease.worker,
-                        "deadline": op.lease.deadline,
-                        "units": parts,
-                    }
-                )
-        return outcome
+        return None if op.abandoned else _acquire(state, op, mine)
     if op.kind == "settle":
         for settled in op.changes:
             if rows.change(mine, settled, op.now, _next_generation):
@@ -303,6 +289,18 @@ def _apply(state: _State, op: _Op) -> Any:
     elif op.kind == "give_back" and op.lease_id in state.leases:
         _give_back(state, op)
     return None
+
+
+def _acquire(state: _State, op: _Op, mine: Rows) -> Grant | Shortfall:
+    outcome = rows.take(mine, op.asks, op.now, _next_generation)
+    if isinstance(outcome, Grant):
+        slots = [ask.window.slot for ask in op.asks]
+        state.touched.update((op.subject, slot) for slot, units in zip(slots, outcome.taken, strict=True) if units)
+        if op.lease is not None:
+            lease = {"id": op.lease.id, "worker": op.lease.worker, "deadline": op.lease.deadline}
+            units = list(zip(slots, outcome.taken, outcome.generations, strict=True))
+            state.new_leases.append({**lease, "subject": op.subject, "units": units})
+    return outcome
 
 
 def _give_back(state: _State, op: _Op) -> None:

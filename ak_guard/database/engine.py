@@ -142,7 +142,10 @@ def _checked_url(text_: str) -> URL:
 
 
 def _engine(url: URL, begin: str, size: int) -> AsyncEngine:
-    engine = create_async_engine(url, pool_size=size, max_overflow=0, connect_args={"timeout": _BUSY_SECONDS})
+    # Parameters are digests and rules: they stay out of logs and errors.
+    engine = create_async_engine(
+        url, pool_size=size, max_overflow=0, connect_args={"timeout": _BUSY_SECONDS}, hide_parameters=True
+    )
     _begin_with(engine.sync_engine, begin)
     return engine
 

@@ -59,6 +59,8 @@ keys = Table(
     Column("owner", String(200)),
     Column("metadata", JSON, nullable=False),
     Column("hint", String(64), nullable=False),
+    # Name and hint without case: databases fold case by rules of their own, some only for ASCII.
+    Column("folded", Text, nullable=False),
     Index(None, "group_name"),
     Index(None, "created_at", "id"),
 )

@@ -1,4 +1,7 @@
-"""Measure several ASGI apps fairly: in rounds A B C A B C, each answer checked, the cost of measuring taken off.
+"""Measure several ASGI apps fairly: in rounds, each answer checked, the cost of measuring taken off.
+
+A round calls every contender once, in an order drawn anew, because each finds the processor's caches as the one before
+left them. Ratios are taken within a round.
 
 In process a figure is processor time, not time on the clock: nothing waits there, and what else runs on the machine
 does not count. Every request gets one turn of the event loop, as a server gives it, so that work which a contender
@@ -12,6 +15,7 @@ import functools
 import gc
 import itertools
 import math
+import random
 import statistics
 import time
 from dataclasses import dataclass, field
@@ -96,12 +100,15 @@ async def measure(cases: Sequence[Case], plan: Plan, *, wall: bool = False) -> S
     contenders = [Case(EMPTY, _empty, cases[0].scopes, at_once=cases[0].at_once), *cases]
     numbers = [await _calibrate(case, plan, clock) for case in contenders]
     series: Series = {case.name: [] for case in contenders}
+    shuffle = random.Random(7).shuffle  # the same orders in each run
     # What is prepared by now is set aside, so that collecting between batches costs little and empties no caches.
     gc.collect()
     gc.freeze()
     try:
+        order = list(zip(contenders, numbers, strict=True))
         for _ in range(plan.rounds):
-            for case, number in zip(contenders, numbers, strict=True):
+            shuffle(order)
+            for case, number in order:
                 series[case.name].append(await _batch(case, number, clock))
     finally:
         gc.unfreeze()
@@ -129,7 +136,7 @@ async def _batch(case: Case, number: int, clock: Callable[[], int]) -> float:
     """Microseconds per request over `number` requests."""
     sink = _Sink(case.status)
     # A few come first and are not counted: the contender before left its own code and data in the processor's caches.
-    early = 2 * case.at_once
+    early = 4 * case.at_once
     templates = list(itertools.islice(case.turn, early + number))
     run = _one_by_one if case.at_once == 1 else functools.partial(_together, at_once=case.at_once)
     gc.collect()

@@ -41,7 +41,7 @@ def _full_windows() -> list[object]:
 async def test_the_story_comes_out_as_it_should(
     case: Case, new_stores: Callable[[], Awaitable[Stores]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.DEBUG)
     await Story(case, new_stores, caplog).play()
     if case.has_websockets:
         await Story(case, new_stores, caplog, reply_extension=True).play()

@@ -91,5 +91,5 @@ async def test_bad_questions_name_their_field(keys: KeyManager) -> None:
     issued = await keys.create("prod-api")
     for field, question in (("cost", {"cost": -1}), ("at", {"at": "soon"})):
         with pytest.raises(InputError) as caught:
-            await keys.explain(issued.key.id, **question)  # type: ignore[arg-type]  # wrong on purpose
+            await keys.explain(issued.key.id, **question)
         assert caught.value.field == field

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from limits import parse
@@ -14,8 +14,10 @@ from limits.storage import MemoryStorage as SyncMemory
 from ak_guard import ApiKeyMiddleware, ConfigurationError, KeyManager
 from ak_guard.backends import MemoryBackend
 from ak_guard.budgets import ForeignStorage, MemoryStorage, MultiWindowRateLimiter, Window, counters_from
-from ak_guard.testing import ManualClock
 from tests.support import bearer, client_for, echo_app
+
+if TYPE_CHECKING:
+    from ak_guard.testing import ManualClock
 
 
 @pytest.mark.parametrize("limits", ["async+memory://", LimitsMemory()])
@@ -70,7 +72,7 @@ async def test_a_foreign_storage_that_is_away_answers_503() -> None:
 
 
 def test_a_storage_that_would_block_the_loop_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="no async storage|not an async storage"):
+    with pytest.raises(ConfigurationError, match="not an async storage"):
         ForeignStorage(SyncMemory())  # type: ignore[arg-type]  # wrong on purpose
 
 

@@ -87,7 +87,7 @@ async def test_the_text_of_a_key_is_nowhere_in_the_file(url: str, tmp_path: Path
     async with KeyManager(url, clock=clock) as keys:
         issued = await keys.create("prod-api", key="x7Kq9ZmTr4WdLp2Vb8Nc", limits=["1/1m"])
         rotated = await keys.rotate(issued.key.id)
-    content = b"".join(path.read_bytes() for path in sorted(tmp_path.iterdir()))
+    content = await asyncio.to_thread(lambda: b"".join(path.read_bytes() for path in sorted(tmp_path.iterdir())))
     assert b"prod-api" in content
     for secret in (issued.secret, rotated.secret):
         assert secret.encode() not in content
@@ -117,12 +117,14 @@ async def test_another_process_counts_in_the_same_windows(url: str) -> None:
         "    await backend.aclose()\n"
         "asyncio.run(main())\n"
     )
-    processes = [
-        subprocess.Popen([sys.executable, "-c", script, url], stdout=subprocess.PIPE, text=True) for _ in range(3)
-    ]
-    outputs = await asyncio.gather(*(asyncio.to_thread(process.communicate, timeout=50) for process in processes))
-    admitted = [int(output) for output, _ in outputs]
-    assert sum(admitted) == 50
+
+    def run() -> int:
+        done = subprocess.run(
+            [sys.executable, "-c", script, url], capture_output=True, text=True, check=True, timeout=50
+        )
+        return int(done.stdout)
+
+    assert sum(await asyncio.gather(*(asyncio.to_thread(run) for _ in range(3)))) == 50
 
 
 async def test_a_change_by_another_process_is_seen_within_the_ttl(url: str, clock: ManualClock) -> None:
@@ -251,6 +253,6 @@ async def test_the_last_user_closes(url: str, clock: ManualClock) -> None:
     issued = await ready_key(backend, clock=clock)
     with TestClient(app) as client:
         async with KeyManager(backend, clock=clock) as keys:
-            assert await keys.get(issued.key.id)
+            assert (await keys.get(issued.key.id)).name == "test-key"
         assert client.get("/", headers=bearer(issued.secret)).status_code == 200
     assert not list(backend.database._pools.drain())

@@ -33,6 +33,7 @@ def upgrade() -> None:
         sa.Column("owner", sa.String(200)),
         sa.Column("metadata", sa.JSON, nullable=False),
         sa.Column("hint", sa.String(64), nullable=False),
+        sa.Column("folded", sa.Text, nullable=False),
     )
     op.create_index("ix_ak_keys_group_name", "ak_keys", ["group_name"])
     op.create_index("ix_ak_keys_created_at_id", "ak_keys", ["created_at", "id"])
