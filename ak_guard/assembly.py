@@ -169,6 +169,10 @@ def _check(options: Options) -> None:
             _is_number(options.max_client_wait, float, 0),
             "seconds from 0 up",
         ),
+        **{
+            setting: (getattr(options, setting), isinstance(getattr(options, setting), bool), "True or False")
+            for setting in ("forward_key", "allow_preflight", "ratelimit_headers")
+        },
         "on_decision": (
             options.on_decision,
             options.on_decision is None or callable(options.on_decision),
@@ -196,6 +200,9 @@ def _names(names: Iterable[str] | None, setting: str) -> frozenset[str] | None:
     if isinstance(names, str):
         raise ConfigurationError(f"{setting}: {names!r} must be a list, such as [{names!r}]")
     chosen = frozenset(names)
+    for name in chosen:
+        if not isinstance(name, str) or not name:
+            raise ConfigurationError(f"{setting}: {name!r} must be the name of a group")
     if setting == "allow_groups" and not chosen:
         raise ConfigurationError("allow_groups: the list is empty, so no key could enter; leave it out to let all in")
     return chosen

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import TYPE_CHECKING, Any
 
 from ak_guard import checks, keys
 from ak_guard.budgets.ledger import Receipt, Shortage, take, take_locally
-from ak_guard.errors import BackendError, BudgetError
+from ak_guard.errors import BackendError, BudgetError, ConfigurationError
 from ak_guard.records import Admission, Denial
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from ak_guard.subject import Subject
 
     Scope = MutableMapping[str, Any]
+
+log = logging.getLogger("ak_guard")
 
 # Long enough not to hammer a store that is down, short enough not to be missed when it is back.
 _OUTAGE_RETRY_SECONDS = 2
@@ -133,6 +136,10 @@ class Guard:
             try:
                 async with self._floods.attempt(case.client):
                     entry = await self._known.resolve(digest, case.now)
+            except ConfigurationError as error:
+                log.error("ak_guard is not configured: %s", error)
+                case.denial = misconfigured()
+                return None
             except BackendError:
                 case.denial = Denial(
                     "key_service_unavailable",
@@ -167,6 +174,11 @@ class Guard:
         else:
             case.shortage = outcome
             case.denial = budget_denial(budget, outcome, case.now)
+
+
+def misconfigured() -> Denial:
+    """The setup cannot work; what is wrong with it is for the operator's eyes only."""
+    return Denial("misconfigured", "This service is not configured; its operator finds the reason in the log.")
 
 
 def cost_of(cost: int | Callable[[Scope], int], scope: Scope) -> int:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from ak_guard.assembly import Assembly, Options, assemble
 from ak_guard.backends.base import Closable
 from ak_guard.errors import AkGuardError, BackendError, ConfigurationError, InputError
+from ak_guard.guard import misconfigured
 from ak_guard.integrations.starlette_auth import KeyUser, show_nobody, show_user
 from ak_guard.lifespan import Lifespan
-from ak_guard.records import ADMITTED, Admission, Decision, Denial
+from ak_guard.records import ADMITTED, Admission, Decision
 from ak_guard.replies import Headers, RateLimitFields, Replies
 
 if TYPE_CHECKING:
@@ -151,10 +152,7 @@ class ApiKeyMiddleware:
             raise AkGuardError(f"a scope of type {kind!r} cannot be guarded and is not let through")
         assembly = self._assembly
         if assembly is None:
-            denial = Denial(
-                "misconfigured", "This service is not configured; its operator finds the reason in the log."
-            )
-            await _PLAIN_REPLIES.send(denial, [], scope, receive, send)
+            await _PLAIN_REPLIES.send(misconfigured(), [], scope, receive, send)
             return
         if (assembly.public and scope in assembly.public) or (self._allow_preflight and _is_preflight(scope)):
             show_nobody(scope)
@@ -178,7 +176,7 @@ class ApiKeyMiddleware:
 
     async def _answer(self, assembly: Assembly, case: Case, scope: Scope, receive: Receive, send: Send) -> None:
         if case.denial is not None:
-            if not self._report:
+            if not self._report or case.denial.code == "misconfigured":
                 await assembly.replies.send(case.denial, self._budget_headers(case), scope, receive, send)
                 return
             self.would_refuse[case.denial.code] += 1

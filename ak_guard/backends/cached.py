@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 from cachetools import LRUCache
 
 from ak_guard.backends.base import TellsChanges
-from ak_guard.errors import BackendError
+from ak_guard.errors import AkGuardError, BackendError
 from ak_guard.loops import PerLoop
 
 if TYPE_CHECKING:
@@ -105,7 +105,14 @@ class CachedLookup(Generic[T]):
 
     async def _ask(self, digest: bytes, now: float) -> Entry[T]:
         changes = self._changes
-        found = await self._lookup.find(digest)
+        try:
+            found = await self._lookup.find(digest)
+        except AkGuardError:
+            raise
+        except Exception as error:
+            # Somebody else's backend failed in its own way: that too is an outage and not a reason to answer 500.
+            log.exception("the key backend %s failed", type(self._lookup).__name__)
+            raise BackendError("the key backend failed") from error
         if found is None:
             entry: Entry[T] = Entry(None, None, now, now + min(self._ttl, MISS_SECONDS))
         else:

@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from ak_guard.budgets.base import Ask, Change, Grant, Lease, Level, MultiWindowSupport, Shortfall
+from ak_guard.errors import BudgetError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -163,7 +164,7 @@ async def take(budget: Budget, cost: int, charged: int, now: float) -> Receipt |
     if parts and charged:
         part = parts[0]
         asks = part.one if charged == 1 else part.asks(charged)
-        outcome = await part.storage.acquire(part.subject, asks, lease=None, now=now)
+        outcome = await _acquire(part, asks, None, now)
         if isinstance(outcome, Grant):
             return Receipt(budget, cost, charged, (outcome,), outcome.used, outcome.ends, now)
         return Shortage(outcome.full, outcome.used, outcome.ends)
@@ -180,15 +181,40 @@ def _end(window: Window, level: Level, now: float) -> float:
 async def take_locally(
     budget: Budget, cost: int, charged: int, now: float, local: MultiWindowSupport
 ) -> Receipt | Shortage:
-    """While the store is away: count in `local`, and leave what is taken to be posted when the store is back."""
-    parts = [Part(local, part.subject, part.windows) for part in budget.parts]
-    outcome = await take(Budget(parts, budget.multiplier), cost, charged, now)
+    """Count in `local` for each store that is away, and leave what was taken there to be posted when it is back."""
+    away: list[MultiWindowSupport] = []
+    while True:
+        parts = [
+            Part(local if part.storage in away else part.storage, part.subject, part.windows) for part in budget.parts
+        ]
+        try:
+            outcome = await take(Budget(parts, budget.multiplier), cost, charged, now)
+        except StoreAway as error:
+            away.append(error.storage)
+            continue
+        break
     if isinstance(outcome, Shortage):
         return outcome
     for part in budget.parts:
-        changes = [Change(window, need, None) for window, need, _ in part.asks(charged) if need]
-        part.storage.settle(part.subject, changes, now=now)
+        if part.storage in away:
+            changes = [Change(window, need, None) for window, need, _ in part.asks(charged) if need]
+            part.storage.settle(part.subject, changes, now=now)
     return Receipt(budget, cost, charged, None, outcome.used, outcome.ends, now)
+
+
+class StoreAway(BudgetError):
+    """A store cannot be reached; `storage` is which one."""
+
+    def __init__(self, storage: MultiWindowSupport) -> None:
+        super().__init__(f"{type(storage).__name__} cannot be reached")
+        self.storage = storage
+
+
+async def _acquire(part: Part, asks: Sequence[Ask], lease: Lease | None, now: float) -> Grant | Shortfall:
+    try:
+        return await part.storage.acquire(part.subject, asks, lease=lease, now=now)
+    except BudgetError as error:
+        raise StoreAway(part.storage) from error
 
 
 async def _take_apart(budget: Budget, cost: int, charged: int, now: float) -> Receipt | Shortage:
@@ -201,7 +227,7 @@ async def _take_apart(budget: Budget, cost: int, charged: int, now: float) -> Re
         for part in budget.parts:
             lease = Lease(secrets.token_hex(12), "", now + _HALF_TAKEN_SECONDS)
             leases.append((part, lease))
-            outcome = await part.storage.acquire(part.subject, part.asks(charged), lease=lease, now=now)
+            outcome = await _acquire(part, part.asks(charged), lease, now)
             if isinstance(outcome, Shortfall):
                 shortfall = outcome
                 break
@@ -240,5 +266,8 @@ async def peek(budget: Budget, now: float, *, need: int = 0) -> list[Level]:
     """How full each of `Budget.shown` is and when `need` would fit, without changing anything."""
     levels: list[Level] = []
     for part in budget.parts:
-        levels += await part.storage.peek(part.subject, part.windows, now=now, need=need)
+        try:
+            levels += await part.storage.peek(part.subject, part.windows, now=now, need=need)
+        except BudgetError as error:
+            raise StoreAway(part.storage) from error
     return budget.in_order(levels)

@@ -81,9 +81,7 @@ class MemoryStorage(Storage, MultiWindowSupport):
         _, subject, parts = self._leases.pop(lease_id, (None, "", []))
         mine = self._subjects.get(subject, {})
         for slot, taken, generation in parts:
-            row = mine.get(slot)
-            if row is not None and row.generation == generation:
-                row.used = max(0, row.used - min(taken, unspent.get(slot, 0)))
+            rows.give_back(mine, slot, min(taken, unspent.get(slot, 0)), generation)
 
     async def peek(self, subject: str, windows: Sequence[Window], *, now: float, need: int = 0) -> list[Level]:
         mine = self._subjects.get(subject, {})

@@ -116,6 +116,8 @@ def level(window: Window, row: Row | None, now: float, *, held: int = 0, need: i
         return Level(0, 0, None, None)
     used = row.used + (_weighted(window, row, now) if row.before else 0)
     if window.sliding:
+        if window.unit == "requests":
+            need = min(1, need)
         wanted = max(need, min(window.amount, window.amount - used + 1))
         return Level(used, held, row.start, free_at(window, row, max(1, wanted), now))
     return Level(used, held, row.start, None if math.isinf(row.end) else row.end)
@@ -124,11 +126,21 @@ def level(window: Window, row: Row | None, now: float, *, held: int = 0, need: i
 def change(rows: Rows, settled: Change, now: float, next_generation: Callable[[], int]) -> bool:
     """Apply one settlement; whether it found its window."""
     window, units, generation = settled
-    row = rows.get(window.slot)
     if generation is not None:
-        if row is None or row.generation != generation:
-            return False
-    elif row is None or now >= row.end:
+        return give_back(rows, window.slot, -units, generation)
+    row = rows.get(window.slot)
+    if row is None or now >= row.end:
         row = rows[window.slot] = rolled(window, row, now, next_generation())
     row.used = max(0, row.used + units)
+    return True
+
+
+def give_back(rows: Rows, slot: str, units: int, generation: int) -> bool:
+    """Return units to the window they came from; whether it is still there. One that held nothing else never began."""
+    row = rows.get(slot)
+    if row is None or row.generation != generation:
+        return False
+    row.used = max(0, row.used - units)
+    if units and not row.used and not row.before:
+        del rows[slot]
     return True

@@ -307,10 +307,8 @@ def _give_back(state: _State, op: _Op) -> None:
     lease = state.leases.pop(op.lease_id)
     state.ended_leases.append(op.lease_id)
     for slot, taken, generation in lease.units:
-        row = state.rows.get(lease.subject, {}).get(slot)
         units = min(taken, op.unspent.get(slot, 0))
-        if units and row is not None and row.generation == generation:
-            row.used = max(0, row.used - units)
+        if rows.give_back(state.rows.get(lease.subject, {}), slot, units, generation):
             state.touched.add((lease.subject, slot))
 
 

@@ -79,7 +79,7 @@ class Database:
             pools = self._pools.get()
             async with (pools.writer if write else pools.readers).begin() as connection:
                 yield connection
-        except (BackendError, ConfigurationError) as error:
+        except BackendError as error:
             raise failure(str(error)) from error
         except (SQLAlchemyError, OSError, JSONDecodeError) as error:
             # The driver's text may hold parameters; only its kind is told.

@@ -40,6 +40,8 @@ WRONG: list[dict[str, Any]] = [
     {"public_paths": "/docs"},
     {"allow_groups": []},
     {"deny_groups": "paid"},
+    {"deny_groups": [5]},
+    {"forward_key": "no"},
     {"allow_ips": ["10.0.0.0/33"]},
     {"deny_ips": ["nonsense"]},
     {"trusted_proxies": ["*"]},
@@ -81,7 +83,7 @@ async def test_a_missing_folder_of_the_database_fails_the_start() -> None:
     with pytest.raises(ConfigurationError, match="folder"), TestClient(app):
         pass
     async with client_for(app) as client:
-        assert (await client.get("/", headers=bearer(mint()))).json()["code"] == "key_service_unavailable"
+        assert (await client.get("/", headers=bearer(mint()))).json()["code"] == "misconfigured"
 
 
 async def test_the_backend_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

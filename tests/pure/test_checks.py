@@ -151,6 +151,15 @@ def test_a_stored_list_that_cannot_be_read_lets_nobody_in(client: str | None, fi
     assert address(client, **{field: stored}) == "ip_not_allowed"
 
 
+def test_a_key_called_from_many_addresses_gets_the_same_answer_each_time() -> None:
+    rules = KeyRules(ApiKey("id", "n", allow_ips=("10.0.0.0/8",), deny_ips=("10.0.1.0/24",)))
+    clients = [f"{first}.0.{third}.{last}" for first in (10, 11) for third in (0, 1) for last in range(256)]
+    for _ in range(2):
+        for client in clients:
+            passes = client.startswith("10.0.0.")
+            assert (check_address(rules, parse_address(client)) is None) == passes
+
+
 def test_a_refused_address_is_named_and_the_list_is_not() -> None:
     rules = KeyRules(ApiKey("id", "n", allow_ips=("198.51.100.0/24",), deny_ips=("192.0.2.0/24",)))
     denial = check_address(rules, parse_address("::ffff:203.0.113.7"))

@@ -234,6 +234,8 @@ def test_blanks_do_not_count_into_the_512_bytes() -> None:
 
 def test_a_key_too_large_is_told_before_that_there_are_two() -> None:
     assert find(http([(b"x-api-key", KEY), (b"api-key", b"k" * 513)])) == "credential_too_large"
+    assert find(http([(b"x-api-key", KEY), (b"api-key", b"k" * 512)])) == "ambiguous_credentials"
+    assert find(http([(b"x-api-key", b"k" * 513), (b"api-key", b"k" * 513)])) == "credential_too_large"
 
 
 def test_bytes_beyond_ascii_come_back_as_they_are_to_be_refused_as_malformed() -> None:
