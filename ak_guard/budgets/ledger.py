@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import secrets
+from contextlib import suppress
 from fractions import Fraction
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -235,9 +236,11 @@ async def _take_apart(budget: Budget, cost: int, charged: int, now: float) -> Re
         complete = shortfall is None
     finally:
         for part, lease in leases:
-            await part.storage.give_back(
-                lease.id, {} if complete else {ask.window.slot: ask.need for ask in part.asks(charged)}
-            )
+            # A store that is away keeps the lease, which then counts as spent.
+            with suppress(BudgetError):
+                await part.storage.give_back(
+                    lease.id, {} if complete else {ask.window.slot: ask.need for ask in part.asks(charged)}
+                )
     if shortfall is None:
         used = budget.in_order([count for grant in grants for count in grant.used])
         ends = budget.in_order([end for grant in grants for end in grant.ends])

@@ -22,6 +22,7 @@ from tests.pure.support import http, websocket
 
 NOW = 1_800_000_000.0
 AT_NOW = datetime.fromtimestamp(NOW, UTC)
+ANY_SERVICE = ServiceRules(IPSet(), IPSet())
 
 
 def state(now: float = NOW, *, until: float | None = None, **rules: Any) -> str | None:
@@ -39,7 +40,8 @@ def service(client: str | None, allow: tuple[str, ...] = (), deny: tuple[str, ..
 
 
 def group(group: Group | None, *, name: str = "g", allow: Any = None, deny: Any = (), **scope: Any) -> str | None:
-    return code_of(check_group(GroupRules(name, group, allow, deny), http(**scope)))
+    rules = GroupRules(name, group, ServiceRules(IPSet(), IPSet(), allow, deny))
+    return code_of(check_group(rules, http(**scope)))
 
 
 def code_of(denial: Denial | None) -> str | None:
@@ -220,14 +222,30 @@ def test_a_group_is_let_in_only_where_its_routes_lead() -> None:
     assert group(paid, path="/v1/chat/../../admin", method="POST") == "group_not_allowed"
 
 
+def test_a_route_asked_for_again_is_judged_by_all_of_the_request_and_not_by_the_last_answer() -> None:
+    rules = GroupRules("g", Group("g", routes=["POST /v1/a/b", "/v1/*/c"]), ANY_SERVICE)
+    cases: list[tuple[dict[str, Any], bool]] = [
+        (http(path="/v1/a/b", method="POST"), True),
+        (http(path="/v1/a/b"), False),
+        (http(path="/api/v1/a/b", method="POST", root_path="/api"), True),
+        (http(path="/api/v1/a/b", method="POST"), False),
+        (http(path="/v1/a/c"), True),
+        (websocket(path="/v1/a/c"), True),
+        (websocket(path="/v1/a/b"), False),
+        (http(path="/v1/..\\c/c", raw_path=b"/v1/..%5cc/c"), False),
+    ]
+    for scope, passes in [*cases, *cases[::-1], *cases]:
+        assert (check_group(rules, scope) is None) == passes
+
+
 def test_a_websocket_is_judged_as_get() -> None:
-    rules = GroupRules("g", Group("g", routes=["GET /ws"]), None, ())
+    rules = GroupRules("g", Group("g", routes=["GET /ws"]), ANY_SERVICE)
     assert check_group(rules, websocket(path="/ws")) is None
     assert code_of(check_group(rules, websocket(path="/other"))) == "group_not_allowed"
 
 
 def test_the_group_is_told_before_the_route() -> None:
-    refused = check_group(GroupRules("g", Group("g", routes=["/x"], enabled=False), None, ()), http(path="/y"))
+    refused = check_group(GroupRules("g", Group("g", routes=["/x"], enabled=False), ANY_SERVICE), http(path="/y"))
     assert refused is not None
     assert "may not use this service" in refused.detail
 
