@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collap
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from ak_guard.errors import InputError
+from ak_guard.records import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -77,9 +78,7 @@ class IPSet:
     __slots__ = ("_ends", "_starts", "entries")
 
     def __init__(self, entries: Iterable[str] = (), field: str = "ips") -> None:
-        if isinstance(entries, str):
-            raise InputError(field, f"{entries!r} must be a list of networks, such as [{entries!r}]")
-        networks = [_network(entry, field) for entry in entries]
+        networks = [_network(entry, field) for entry in listed(field, entries, "203.0.113.0/24")]
         self.entries = tuple(dict.fromkeys(_network_text(network) for network in networks))
         ranges4 = _ranges(network for network in networks if isinstance(network, IPv4Network))
         ranges6 = _ranges(network for network in networks if isinstance(network, IPv6Network))
@@ -169,7 +168,8 @@ class ClientResolver:
         trusted = self._trusted or ()
         client = peer
         for entry in reversed(forwarded.split(",")):
-            hop = _hop(entry.strip())
+            # Overlong junk is kept out of the memory of parsed addresses.
+            hop = _hop(entry.strip()) if len(entry) <= _LONGEST_ADDRESS else None
             if hop is None:
                 return peer
             client = hop

@@ -67,7 +67,7 @@ class Assembly(NamedTuple):
 
     guard: Guard
     replies: Replies
-    public: PublicPaths
+    public: PublicPaths | None
     backend: KeyLookup
     known: CachedLookup[Subject]
     owned: tuple[MultiWindowSupport, ...]
@@ -112,7 +112,7 @@ def assemble(options: Options) -> Assembly:
     return Assembly(
         guard,
         Replies(quota_status=options.quota_status, max_client_wait=options.max_client_wait),
-        PublicPaths(_paths(options.public_paths)),
+        PublicPaths(public) if (public := _paths(options.public_paths)) else None,
         backend,
         known,
         owned,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from ak_guard.address import IPSet
@@ -64,7 +65,7 @@ class KeyRules:
 
     def __init__(self, key: ApiKey, secret_until: float | None = None) -> None:
         self.enabled = key.enabled
-        self.expires_at = math.inf if key.expires_at is None else key.expires_at.timestamp()
+        self.expires_at = math.inf if key.expires_at is None else _utc(key.expires_at).timestamp()
         self.secret_until = math.inf if secret_until is None else secret_until
         self.unreadable = False
         self.allow = self._read(key.allow_ips, "allow_ips")
@@ -91,6 +92,11 @@ class KeyRules:
         except InputError:
             self.unreadable = True
             return None
+
+
+def _utc(moment: datetime) -> datetime:
+    """A moment without a zone, from somebody's own backend, is UTC."""
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 class GroupRules:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 from urllib.parse import unquote_to_bytes
 
@@ -24,6 +25,9 @@ DEFAULT_EXTRACTORS: Final = (
 )
 
 _BLANKS: Final = b" \t"
+# RFC 9110 5.6.2: what a name of a header or a cookie may be made of.
+_TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_VISIBLE: Final = re.compile(r"[\x21-\x7e]+")
 _WORDS: Final = "bearer, header:NAME, cookie:NAME, query:NAME or subprotocol:PREFIX"
 
 
@@ -93,10 +97,9 @@ class Cookie:
     def remove(self, scope: Scope) -> None:
         headers = []
         for name, line in scope["headers"]:
-            kept = line
-            if name.lower() == b"cookie":
-                kept = b";".join(pair for pair in line.split(b";") if not self._value_of(pair)).strip(_BLANKS)
-            if kept:
+            if name.lower() != b"cookie":
+                headers.append((name, line))
+            elif kept := b";".join(pair for pair in line.split(b";") if not self._value_of(pair)).strip(_BLANKS):
                 headers.append((name, kept))
         scope["headers"] = headers
 
@@ -146,18 +149,18 @@ class Subprotocol:
     def find(self, scope: Scope) -> list[bytes]:
         offered = scope.get("subprotocols") or ()
         values = (text[len(self.prefix) :] for text in offered if text.startswith(self.prefix))
-        return [value.encode() for value in values if value.strip()]
+        return [value.encode("utf-8", "surrogatepass") for value in values if value.strip()]
 
     def remove(self, scope: Scope) -> None:
         scope["subprotocols"] = [text for text in scope["subprotocols"] if not text.startswith(self.prefix)]
         prefix = self.prefix.encode()
         headers = []
         for name, line in scope["headers"]:
-            kept = line
-            if name.lower() == b"sec-websocket-protocol":
-                offered = (part.strip(_BLANKS) for part in line.split(b","))
-                kept = b", ".join(part for part in offered if not part.startswith(prefix))
-            if kept:
+            if name.lower() != b"sec-websocket-protocol":
+                headers.append((name, line))
+                continue
+            offered = (part.strip(_BLANKS) for part in line.split(b","))
+            if kept := b", ".join(part for part in offered if not part.startswith(prefix)):
                 headers.append((name, kept))
         scope["headers"] = headers
 
@@ -176,7 +179,7 @@ class KeyFinder:
     Equal values count as one key; different ones are refused, because a proxy in front may have judged the other.
     """
 
-    __slots__ = ("_by_header", "_elsewhere", "_removed")
+    __slots__ = ("_by_header", "_elsewhere", "_lengths", "_removed")
 
     def __init__(self, extractors: Iterable[str | Extractor] | None = None, *, forward_key: bool = True) -> None:
         if isinstance(extractors, str):
@@ -189,6 +192,7 @@ class KeyFinder:
         for place in places:
             if isinstance(place, Header) and self._by_header.setdefault(place.name, place) is not place:
                 raise ConfigurationError(f"extractors: the header {place.name.decode()} is named twice")
+        self._lengths = frozenset(map(len, self._by_header))
         elsewhere = [place for place in places if not isinstance(place, Header)]
         removed = [place for place in places if not forward_key or getattr(place, "always_removed", False)]
         self._elsewhere = {kind: _where(elsewhere, kind) for kind in ("http", "websocket")}
@@ -197,12 +201,12 @@ class KeyFinder:
     def __call__(self, scope: Scope) -> bytes | Denial:
         """Return the key's bytes or the refusal that its absence or shape deserves."""
         kind: str = scope["type"]
-        by_header = self._by_header
+        by_header, lengths = self._by_header, self._lengths
         found = [
             value
             for name, line in scope["headers"]
-            # Names should be in lower case, but ASGI does not demand it.
-            if name.lower() in by_header and (value := by_header[name.lower()].value_of(line))
+            # Names should be in lower case, but ASGI does not demand it. Most have another length and end here.
+            if len(name) in lengths and (place := by_header.get(name.lower())) and (value := place.value_of(line))
         ]
         for elsewhere in self._elsewhere[kind]:
             found += elsewhere.find(scope)
@@ -228,7 +232,7 @@ def _where(places: list[Extractor], kind: str) -> tuple[Extractor, ...]:
 
 
 def _extractor(word: str | Extractor) -> Extractor:
-    if isinstance(word, Extractor):
+    if isinstance(word, Extractor) and not isinstance(word, type):
         return word
     kind, _, name = word.partition(":") if isinstance(word, str) else ("", "", "")
     if kind == "bearer" and not name:
@@ -239,6 +243,7 @@ def _extractor(word: str | Extractor) -> Extractor:
         "query": Query,
         "subprotocol": Subprotocol,
     }
-    if kind not in makers or not name or not name.isascii() or not name.isprintable():
+    token = kind in {"header", "cookie"}
+    if kind not in makers or not (_TOKEN if token else _VISIBLE).fullmatch(name):
         raise ConfigurationError(f"extractors: {word!r} is not understood; write {_WORDS}")
     return makers[kind](name)

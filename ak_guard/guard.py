@@ -101,9 +101,13 @@ class Guard:
             case.denial = denial
             return case
 
-        cost = self._cost
-        case.cost = cost if type(cost) is int else cost_of(cost, scope)
-        await self._take(subject, case)
+        case.cost = self._cost if isinstance(self._cost, int) else cost_of(self._cost, scope)
+        outcome = await self._take(subject.budget, case)
+        if isinstance(outcome, Receipt):
+            client = None if case.client is None else case.client.text
+            case.admission = Admission(subject.key, client, outcome, self._realm)
+        else:
+            case.denial = outcome
         return case
 
     async def rejudge(self, scope: Scope, admission: Admission) -> Case:
@@ -152,28 +156,22 @@ class Guard:
             case.denial = checks.unknown_key()
         return entry.value
 
-    async def _take(self, subject: Subject, case: Case) -> None:
+    async def _take(self, budget: Budget, case: Case) -> Receipt | Denial:
         """Is there enough? Take from every budget, or from none."""
-        budget = subject.budget
         charged = budget.charged(case.cost)
         if charged > budget.most:
-            case.denial = _cost_exceeds(budget, charged)
-            return
+            return _cost_exceeds(budget, charged)
         try:
             outcome = await take(budget, case.cost, charged, case.now)
         except BudgetError:
             if self._local is None:
-                case.denial = Denial(
-                    "limits_unavailable", "Limits cannot be checked at the moment.", retry_after=_OUTAGE_RETRY_SECONDS
-                )
-                return
+                detail = "Limits cannot be checked at the moment."
+                return Denial("limits_unavailable", detail, retry_after=_OUTAGE_RETRY_SECONDS)
             outcome = await take_locally(budget, case.cost, charged, case.now, self._local)
-        if isinstance(outcome, Receipt):
-            client = case.client.text if case.client is not None else None
-            case.admission = Admission(subject.key, client, outcome, self._realm)
-        else:
+        if isinstance(outcome, Shortage):
             case.shortage = outcome
-            case.denial = budget_denial(budget, outcome, case.now)
+            return budget_denial(budget, outcome, case.now)
+        return outcome
 
 
 def misconfigured() -> Denial:
@@ -181,9 +179,9 @@ def misconfigured() -> Denial:
     return Denial("misconfigured", "This service is not configured; its operator finds the reason in the log.")
 
 
-def cost_of(cost: int | Callable[[Scope], int], scope: Scope) -> int:
+def cost_of(cost: Callable[[Scope], int], scope: Scope) -> int:
     """What this request costs, in units. Raises `ValueError` for anything but a whole number from 0 up."""
-    value = cost if isinstance(cost, int) else cost(scope)
+    value = cost(scope)
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ValueError(f"cost: {value!r} must be a whole number from 0 up")
     return value

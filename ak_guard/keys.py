@@ -7,10 +7,10 @@ GitHub's token format (https://github.blog/2021-04-05-behind-githubs-new-authent
 
 from __future__ import annotations
 
-import hashlib
 import re
 import secrets
 import zlib
+from hashlib import sha256
 from typing import Final
 
 from ak_guard.errors import InputError
@@ -58,7 +58,7 @@ def is_well_formed(text: bytes) -> bool:
 
 def digest(text: bytes) -> bytes:
     """The name by which cache, wire and backends know a key: 32 bytes, SHA-256 of its text."""
-    return hashlib.sha256(text).digest()
+    return sha256(text).digest()
 
 
 def hint(text: str) -> str:

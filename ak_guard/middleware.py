@@ -154,42 +154,31 @@ class ApiKeyMiddleware:
         if assembly is None:
             await _PLAIN_REPLIES.send(misconfigured(), [], scope, receive, send)
             return
-        if (assembly.public and scope in assembly.public) or (self._allow_preflight and _is_preflight(scope)):
+        if (assembly.public is not None and scope in assembly.public) or (
+            self._allow_preflight and scope.get("method") == "OPTIONS" and _is_preflight(scope)
+        ):
             show_nobody(scope)
             await self.app(scope, receive, send)
             return
 
-        guard = assembly.guard
         outer = scope["state"].get(_STATE) if "state" in scope else None
         if outer is not None and _is_open(outer, assembly.backend):
-            case = await guard.rejudge(scope, outer)
+            case = await assembly.guard.rejudge(scope, outer)
         else:
-            case = await guard.judge(scope)
-        if self._on_decision is None:
+            case = await assembly.guard.judge(scope)
+
+        if self._on_decision is not None:
+            await self._answer_and_tell(self._on_decision, assembly, case, scope, receive, send)
+        else:
             await self._answer(assembly, case, scope, receive, send)
-            return
-        seen = _Seen(send)
-        try:
-            await self._answer(assembly, case, scope, receive, seen.send)
-        finally:
-            self._tell(self._on_decision, case, scope, seen.status)
 
     async def _answer(self, assembly: Assembly, case: Case, scope: Scope, receive: Receive, send: Send) -> None:
-        if case.denial is not None:
-            if not self._report or case.denial.code == "misconfigured":
-                await assembly.replies.send(case.denial, self._budget_headers(case), scope, receive, send)
-                return
-            self.would_refuse[case.denial.code] += 1
-            log.info("report mode: would refuse with %s: %s", case.denial.code, case.denial.detail)
         admission, subject = case.admission, case.subject
         if admission is None or subject is None:
-            # Let through unauthenticated by report mode, or let in already by a guard around this one.
-            show_nobody(scope)
-            await self.app(scope, receive, send)
+            await self._answer_without_admission(assembly, case, scope, receive, send)
             return
-
-        shown: _Shown = subject.door or _Shown.of(subject)
         scope.setdefault("state", {})[_STATE] = admission
+        shown: _Shown = subject.door or _Shown.of(subject)
         show_user(scope, shown.user)
         receipt: Receipt = admission.receipt
         if self._ratelimit and receipt.used:
@@ -201,30 +190,65 @@ class ApiKeyMiddleware:
             if receipt.settled:
                 await receipt.flush()
 
+    async def _answer_without_admission(
+        self, assembly: Assembly, case: Case, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Refuse; or let through what report mode does not refuse and what a guard around this one has let in."""
+        denial = case.denial
+        if denial is not None:
+            if not self._report or denial.code == "misconfigured":
+                await assembly.replies.send(denial, self._budget_headers(case), scope, receive, send)
+                return
+            self.would_refuse[denial.code] += 1
+            log.info("report mode: would refuse with %s: %s", denial.code, denial.detail)
+        show_nobody(scope)
+        await self.app(scope, receive, send)
+
     def _budget_headers(self, case: Case) -> Headers:
         if not self._ratelimit or case.shortage is None or case.subject is None:
             return []
         shown: _Shown = case.subject.door or _Shown.of(case.subject)
         return shown.fields.render(case.shortage.used, case.shortage.ends, case.now)
 
-    def _tell(self, listener: Callable[[Decision], object], case: Case, scope: Scope, status: int | None) -> None:
-        denial = case.denial
-        decision = Decision(
-            code=ADMITTED if denial is None else denial.code,
-            enforced=denial is not None and not self._report,
-            key=case.subject.key if case.subject else None,
-            client=case.client.text if case.client else None,
-            method=scope.get("method", "GET"),
-            path=scope["path"],
-            cost=case.admission.cost if case.admission else 0,
-            status=status,
-            at=case.now,
-            duration=self._clock() - case.now,
-        )
+    async def _answer_and_tell(
+        self,
+        listener: Callable[[Decision], object],
+        assembly: Assembly,
+        case: Case,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        status: int | None = None
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            kind: str = message["type"]
+            if kind.endswith("http.response.start"):
+                status = message["status"]
+            elif kind == "websocket.accept":
+                status = 101
+            await send(message)
+
         try:
-            listener(decision)
-        except Exception:
-            log.exception("on_decision failed; the response was not touched by it")
+            await self._answer(assembly, case, scope, receive, watched)
+        finally:
+            decision = Decision(
+                code=ADMITTED if case.denial is None else case.denial.code,
+                enforced=case.denial is not None and not self._report,
+                key=case.subject.key if case.subject else None,
+                client=case.client.text if case.client else None,
+                method=scope.get("method", "GET"),
+                path=scope["path"],
+                cost=case.admission.cost if case.admission else 0,
+                status=status,
+                at=case.now,
+                duration=self._clock() - case.now,
+            )
+            try:
+                listener(decision)
+            except Exception:
+                log.exception("on_decision failed; the response was not touched by it")
 
     async def _start(self) -> str | None:
         if self._assembly is None:
@@ -251,24 +275,6 @@ class ApiKeyMiddleware:
 
 _STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 _PLAIN_REPLIES = Replies(quota_status=429, max_client_wait=60.0)
-
-
-class _Seen:
-    """Remember the status that was sent."""
-
-    __slots__ = ("_send", "status")
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self.status: int | None = None
-
-    async def send(self, message: Message) -> None:
-        kind: str = message["type"]
-        if kind.endswith("http.response.start"):
-            self.status = message["status"]
-        elif kind == "websocket.accept":
-            self.status = 101
-        await self._send(message)
 
 
 class _Shown(NamedTuple):
@@ -300,8 +306,6 @@ def _is_open(outer: object, backend: KeyLookup) -> bool:
 
 
 def _is_preflight(scope: Scope) -> bool:
-    """A true CORS preflight (Fetch standard, "CORS-preflight request"): browsers send it without credentials."""
-    if scope.get("method") != "OPTIONS" or scope["type"] != "http":
-        return False
-    names: set[Any] = {name.lower() for name, _ in scope["headers"]}
+    """Whether an OPTIONS is a true CORS preflight (Fetch standard): browsers send it without credentials."""
+    names: set[Any] = {name.lower() for name, _ in scope["headers"]} if scope["type"] == "http" else set()
     return b"origin" in names and b"access-control-request-method" in names

@@ -66,9 +66,6 @@ class PublicPaths:
     def __init__(self, paths: Iterable[str]) -> None:
         self._paths = frozenset(paths)
 
-    def __bool__(self) -> bool:
-        return bool(self._paths)
-
     def __contains__(self, scope: Mapping[str, Any]) -> bool:
         path = app_path(scope)
         return path in self._paths and not is_odd(path, scope.get("raw_path"))
@@ -101,7 +98,7 @@ class Routes:
         if self._any:
             return True
         method = scope["method"] if scope["type"] == "http" else "GET"
-        asked = (method, app_path(scope), scope.get("raw_path"))
+        asked = (method, app_path(scope) if scope.get("root_path") else scope["path"], scope.get("raw_path"))
         verdict = self._seen.get(asked)
         if verdict is None:
             verdict = self.allow_path(*asked)

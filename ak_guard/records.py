@@ -6,12 +6,15 @@ because a frozen dataclass costs five times as much to make.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ak_guard.errors import InputError
 from ak_guard.notation import (
+    DAY,
     MAX_AMOUNT,
     MAX_SECONDS,
     WEEKDAYS,
@@ -23,10 +26,15 @@ from ak_guard.notation import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from datetime import datetime
 
+T = TypeVar("T")
+
 DEFAULT_GROUP: Final = "default"
+
+# Exponents of two digits: Fraction("1e99999999") would compute for a minute.
+_NUMBER: Final = re.compile(r"[0-9]{1,40}(?:\.[0-9]{0,40})?(?:e[+-]?[0-9]{1,2})?|[0-9]{1,40}/[0-9]{1,40}", re.ASCII)
 
 _ENVIRONMENTS: Final = {
     "prod": "production",
@@ -67,13 +75,23 @@ class Limit:
         _one_of("unit", self.unit, ("units", "requests"))
         _one_of("anchor", self.anchor, ("first-use", "calendar", "sliding"))
         whole("week_start", self.week_start, least=0, most=6)
-        if self.zone != "UTC" and not known_zone(self.zone):
-            raise InputError("zone", f"{self.zone!r} is no time zone of this machine; write one such as Europe/Berlin")
+        if self.anchor == "calendar":
+            if self.zone != "UTC" and not known_zone(self.zone):
+                raise InputError("zone", f"{self.zone!r} is no time zone of this machine; write one like Europe/Berlin")
+            if self.seconds > DAY and self.seconds % DAY:
+                raise InputError("seconds", "a calendar window of more than a day must be whole days")
+        elif self.zone != "UTC" or self.week_start:
+            raise InputError("zone", "a time zone and the start of a week belong to calendar windows only")
 
     @classmethod
     def parse(cls, value: str | Limit, field: str = "limits") -> Limit:
         """Read `1000/5h`, `500 requests/1d calendar Europe/Berlin` or `10 per minute`; raises `InputError`."""
-        return value if isinstance(value, Limit) else cls(*parse_limit(value, field))
+        if isinstance(value, Limit):
+            return value
+        try:
+            return cls(*parse_limit(value, field))
+        except InputError as error:
+            raise error if error.field == field else InputError(field, f"{value!r}: {error.problem}") from None
 
     @property
     def name(self) -> str:
@@ -93,9 +111,7 @@ class Limit:
 
 def parse_limits(values: Iterable[str | Limit], field: str = "limits") -> tuple[Limit, ...]:
     """Read several limits; no two may share length, anchor and unit, because they would share one counter."""
-    if isinstance(values, str):
-        raise InputError(field, f"{values!r} must be a list of limits, such as [{values!r}]")
-    limits = tuple(Limit.parse(value, field) for value in values)
+    limits = tuple(Limit.parse(value, field) for value in listed(field, values, "1000/5h"))
     names = [limit.name for limit in limits]
     for name in names:
         if names.count(name) > 1:
@@ -256,9 +272,9 @@ def checked_text(field: str, value: object, longest: int = 200) -> str:
 
 
 def _routes(routes: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(routes, str):
-        raise InputError("routes", f"{routes!r} must be a list of routes, such as [{routes!r}]")
-    for route in (kept := tuple(routes)):
+    for route in (kept := listed("routes", routes, "/v1/models")):
+        if not isinstance(route, str):
+            raise InputError("routes", f"{route!r} is no route; write '/v1/models', 'POST /v1/chat/*' or '*'")
         method, _, path = route.rpartition(" ")
         if not (path == "*" or path.startswith("/")) or (method and not method.isalpha()):
             raise InputError("routes", f"{route!r} is no route; write '/v1/models', 'POST /v1/chat/*' or '*'")
@@ -266,13 +282,16 @@ def _routes(routes: Iterable[str]) -> tuple[str, ...]:
 
 
 def _multiplier(value: float | str | Fraction) -> Fraction:
+    # Through text, so that 0.1 is a tenth and not the nearest binary fraction.
+    text = str(value)
+    if isinstance(value, bool) or not _NUMBER.fullmatch(text):
+        raise InputError("multiplier", f"{text[:40]!r} must be a number from 0 up, such as 2, 0.5 or 1/3")
     try:
-        # Through text, so that 0.1 is a tenth and not the nearest binary fraction.
-        multiplier = value if isinstance(value, Fraction) else Fraction(str(value))
-    except (ValueError, ZeroDivisionError):
-        raise InputError("multiplier", f"{value!r} is no number") from None
-    if multiplier < 0 or multiplier > MAX_AMOUNT or isinstance(value, bool):
-        raise InputError("multiplier", f"{value!r} must be a number from 0 up")
+        multiplier = Fraction(text)
+    except ZeroDivisionError:
+        raise InputError("multiplier", f"{text!r} divides by nothing") from None
+    if multiplier > MAX_AMOUNT:
+        raise InputError("multiplier", f"{text!r} must be at most {MAX_AMOUNT}")
     return multiplier
 
 
@@ -281,6 +300,13 @@ def whole(field: str, value: object, *, least: int, most: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise InputError(field, f"{value!r} must be a whole number from {least} to {most}")
     return value
+
+
+def listed(field: str, values: Iterable[T], example: str) -> tuple[T, ...]:
+    """Return `values` as a tuple; a text, a number or None where a list belongs raises `InputError` naming `field`."""
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise InputError(field, f"{values!r} must be a list, such as [{example!r}]")
+    return tuple(values)
 
 
 def _one_of(field: str, value: object, allowed: tuple[str, ...]) -> None:

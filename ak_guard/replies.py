@@ -176,24 +176,21 @@ class RateLimitFields:
     `"5h";r=12;t=3611`, r units left, t seconds until more are there.
     """
 
-    __slots__ = ("_amounts", "_policy", "_template")
+    __slots__ = ("_policy", "_windows")
 
     def __init__(self, windows: Sequence[Window]) -> None:
-        self._amounts = [window.amount for window in windows]
         policies = [
             f'"{window.name}";q={window.amount}' + ("" if window.slot == "quota" else f";w={window.seconds}")
             for window in windows
         ]
-        items = [f'"{window.name}";r=%d' + ("" if window.slot == "quota" else ";t=%d") for window in windows]
         self._policy = (b"ratelimit-policy", ", ".join(policies).encode())
-        self._template = ", ".join(items).encode()
+        self._windows = [(f'"{window.name}";r=', window.amount) for window in windows]
 
     def render(self, used: Sequence[int], ends: Sequence[float], now: float) -> Headers:
         """Both fields for what is used and for when each window frees, in the order of the windows."""
-        values: list[int] = []
-        for amount, count, end in zip(self._amounts, used, ends, strict=True):
-            values.append(amount - count if count < amount else 0)
-            # The quota has no t; it stands last.
-            if end != inf:
-                values.append(ceil(end - now) if end > now else 0)
-        return [self._policy, (b"ratelimit", self._template % tuple(values))]
+        items: list[str] = []
+        for (name, amount), count, end in zip(self._windows, used, ends, strict=True):
+            left = amount - count if count < amount else 0
+            # Only a quota never frees, and it has no t.
+            items.append(f"{name}{left};t={ceil(end - now) if end > now else 0}" if end < inf else f"{name}{left}")
+        return [self._policy, (b"ratelimit", ", ".join(items).encode())]

@@ -74,7 +74,9 @@ class CachedLookup(Generic[T]):
 
     def get(self, digest: bytes, now: float) -> Entry[T] | None:
         """What is remembered and still fresh. A clock that was set back makes it stale."""
-        entry = self._entries.get(digest) or self._misses.get(digest)
+        entry = self._entries.get(digest)
+        if entry is None:
+            entry = self._misses.get(digest)
         if entry is not None and entry.asked_at <= now < entry.fresh_until:
             return entry
         return None

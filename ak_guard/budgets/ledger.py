@@ -89,7 +89,10 @@ class Shortage:
 class Receipt:
     """What one request took. `used` and `ends` follow `Budget.shown`."""
 
-    __slots__ = ("_grants", "_now", "budget", "charged", "closed", "cost", "ends", "settled", "used")
+    #: Whether the response has ended.
+    closed = False
+    #: Whether anything was charged or given back since the take.
+    settled = False
 
     def __init__(
         self,
@@ -106,11 +109,8 @@ class Receipt:
         self.charged = charged
         self.used = used
         self.ends = ends
-        self.closed = False
         self._grants = grants
         self._now = now
-        #: Whether anything was charged or given back since the take.
-        self.settled = False
 
     @property
     def remaining(self) -> int | None:
@@ -165,7 +165,10 @@ async def take(budget: Budget, cost: int, charged: int, now: float) -> Receipt |
     if parts and charged:
         part = parts[0]
         asks = part.one if charged == 1 else part.asks(charged)
-        outcome = await _acquire(part, asks, None, now)
+        try:
+            outcome = await part.storage.acquire(part.subject, asks, lease=None, now=now)
+        except BudgetError as error:
+            raise StoreAway(part.storage) from error
         if isinstance(outcome, Grant):
             return Receipt(budget, cost, charged, (outcome,), outcome.used, outcome.ends, now)
         return Shortage(outcome.full, outcome.used, outcome.ends)
@@ -211,13 +214,6 @@ class StoreAway(BudgetError):
         self.storage = storage
 
 
-async def _acquire(part: Part, asks: Sequence[Ask], lease: Lease | None, now: float) -> Grant | Shortfall:
-    try:
-        return await part.storage.acquire(part.subject, asks, lease=lease, now=now)
-    except BudgetError as error:
-        raise StoreAway(part.storage) from error
-
-
 async def _take_apart(budget: Budget, cost: int, charged: int, now: float) -> Receipt | Shortage:
     """Take from several stores or subjects, one after the other under a lease; give back where a later one is short."""
     grants: list[Grant] = []
@@ -228,7 +224,10 @@ async def _take_apart(budget: Budget, cost: int, charged: int, now: float) -> Re
         for part in budget.parts:
             lease = Lease(secrets.token_hex(12), "", now + _HALF_TAKEN_SECONDS)
             leases.append((part, lease))
-            outcome = await _acquire(part, part.asks(charged), lease, now)
+            try:
+                outcome = await part.storage.acquire(part.subject, part.asks(charged), lease=lease, now=now)
+            except BudgetError as error:
+                raise StoreAway(part.storage) from error
             if isinstance(outcome, Shortfall):
                 shortfall = outcome
                 break

@@ -12,11 +12,23 @@ if TYPE_CHECKING:
     from ak_guard.records import ApiKey
 
 
+class KeyCredentials(AuthCredentials):
+    """What a key may be asked for. One object serves all requests of a key, so what an app does to the list is lost."""
+
+    def __init__(self, scopes: tuple[str, ...]) -> None:
+        self._scopes = scopes
+
+    @property
+    def scopes(self) -> list[str]:  # type: ignore[override]  # Starlette has an attribute, which a request could change
+        return list(self._scopes)
+
+
 class KeyUser(BaseUser):
     """The holder of a key: `identity` is the key's id, `display_name` its name, `key` all of it."""
 
     def __init__(self, key: ApiKey) -> None:
         self.key = key
+        self.credentials = KeyCredentials(("authenticated", f"group:{key.group}"))
 
     @property
     def is_authenticated(self) -> bool:
@@ -34,8 +46,7 @@ class KeyUser(BaseUser):
 def show_user(scope: Scope, user: KeyUser) -> None:
     """Put the holder into the scope with the scopes `authenticated` and `group:NAME`."""
     scope["user"] = user
-    # Made anew: the list of scopes may be changed by the app, and must not be shared between requests.
-    scope["auth"] = AuthCredentials(["authenticated", f"group:{user.key.group}"])
+    scope["auth"] = user.credentials
 
 
 def show_nobody(scope: Scope) -> None:

@@ -27,7 +27,7 @@ PACKAGES: Final = ("ak_guard", "starlette", "fastapi", "uvicorn", "limits", "slo
 
 def plans(*, quick: bool) -> dict[str, Callable[[], Awaitable[Table]]]:
     """Every section by name, ready to run."""
-    plan = Plan(15, 0.002) if quick else Plan(150, 0.003)
+    plan = Plan(9, 0.002) if quick else Plan(150, 0.003)
     most = 50_000 if quick else 1_000_000
 
     async def wire() -> Table:

@@ -124,6 +124,14 @@ async def close(cases: Sequence[Case]) -> None:
             await case.close()
 
 
+async def call_each(app: ASGIApp, scopes: Sequence[dict[str, Any]]) -> None:
+    """One request each, of which all must be answered 200."""
+    sink = _Sink(200)
+    await _one_by_one(app, list(scopes), sink)
+    if sink.answers != len(scopes):
+        raise WrongAnswer(f"{sink.answers} of {len(scopes)} answered 200, another {sink.wrong}")
+
+
 async def _calibrate(case: Case, plan: Plan, clock: Callable[[], int]) -> int:
     """Warm up, and find out how many requests make a batch."""
     await _one_by_one(case.app, list(itertools.islice(case.turn, case.spend)), _Sink(case.status))

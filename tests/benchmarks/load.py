@@ -7,13 +7,13 @@ and answers each with the seconds it took. Only loopback is called.
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import sys
 import time
 from typing import Any, Final
 
 from tests.benchmarks.traffic import HEADERS, PATH
-
 
 _PATIENCE_SECONDS: Final = 60.0
 
@@ -77,7 +77,7 @@ async def run(job: dict[str, Any]) -> float:
     status = str(job["status"]).encode()
     begin = time.perf_counter()
     callers = [
-        await loop.create_connection(lambda end=end: Caller(message, status, left, end), "127.0.0.1", job["port"])
+        await loop.create_connection(functools.partial(Caller, message, status, left, end), "127.0.0.1", job["port"])
         for end in ends
     ]
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -55,7 +56,7 @@ async def refusals(plan: Plan) -> Table:
     """A refusal should cost no more than an admission, app and all."""
     table = Table("refusals", "in process, refused against admitted", "us/request", "of an admission")
     unknown = "ak_" + "unknown-key." * 3
-    new = 40_000 if plan.rounds > 20 else 4_000
+    new = 40_000 if plan.rounds > 20 else 2_000
     cases = [
         await guarded("admitted", checks=""),
         await guarded("429 window full", status=429, spend=1, limits=ours.limits(1), checks=""),
@@ -117,6 +118,7 @@ async def live_keys(plan: Plan, *, most: int) -> Table:
     _rows(table, [many], series, base=few.name, target=1.15)
     _rows(table, [one], series, base=few.name)
     table.notes.append("each key's first call in the run, which looks it up, lies before the first round")
+    table.notes.append(f"the process grew to {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MB")
     await close(cases)
     return table
 
@@ -170,6 +172,7 @@ async def options(plan: Plan) -> Table:
             "no rules at all", limits=[], quota=None, allow_ips=[], deny_ips=[], group=Group("all"), checks=""
         ),
         await guarded("key not forwarded", service={"forward_key": False}, checks=""),
+        await guarded("key looked up for each request", service={"cache_ttl": 0}, checks=""),
         await guarded("on_decision", service={"on_decision": lambda _: None}, checks=""),
         await guarded("multiplier 1.5", group=heavier, checks=""),
         await guarded("limits shared by the group", group=shared, checks=""),

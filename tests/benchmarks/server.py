@@ -27,7 +27,7 @@ async def serve(name: str) -> None:
     )
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))
-    while not server.started and not task.done():
+    while not server.started and not task.done():  # noqa: ASYNC110  # uvicorn has no event for it
         await asyncio.sleep(0.01)
     print(json.dumps({"port": listener.getsockname()[1], "authorization": authorization}), flush=True)  # noqa: T201
     await asyncio.to_thread(sys.stdin.read)
