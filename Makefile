@@ -22,6 +22,8 @@ lint: $(STAMP)
 
 types: $(STAMP)
 	$(BIN)/mypy
+	cd tests && VIRTUAL_ENV=$(CURDIR)/$(VENV) PATH="$(CURDIR)/$(BIN):$$PATH" \
+		basedpyright --verifytypes ak_guard --ignoreexternal > ../$(VENV)/types.txt || { cat ../$(VENV)/types.txt; exit 1; }
 
 unit: $(STAMP)
 	$(BIN)/coverage run -m pytest

@@ -39,8 +39,8 @@ class Address:
 
     def __init__(self, ip: IPv4Address | IPv6Address) -> None:
         self.version = ip.version
-        self.number = int(ip)
-        self.text = str(ip)
+        self.number: int = int(ip)
+        self.text: str = str(ip)
 
     @property
     def bucket(self) -> str:
@@ -79,7 +79,7 @@ class IPSet:
 
     def __init__(self, entries: Iterable[str] = (), field: str = "ips") -> None:
         networks = [_network(entry, field) for entry in listed(field, entries, "203.0.113.0/24")]
-        self.entries = tuple(dict.fromkeys(_network_text(network) for network in networks))
+        self.entries: tuple[str, ...] = tuple(dict.fromkeys(_network_text(network) for network in networks))
         ranges4 = _ranges(network for network in networks if isinstance(network, IPv4Network))
         ranges6 = _ranges(network for network in networks if isinstance(network, IPv6Network))
         self._starts = {4: [start for start, _ in ranges4], 6: [start for start, _ in ranges6]}

@@ -34,7 +34,7 @@ class ServiceRules:
         self._deny = deny_ips if len(deny_ips) else None
         self._allow_groups = allow_groups
         self._deny_groups = deny_groups
-        self.active = self._allow is not None or self._deny is not None
+        self.active: bool = self._allow is not None or self._deny is not None
 
     def check(self, client: Address | None) -> Denial | None:
         if not self.active:
@@ -64,13 +64,13 @@ class KeyRules:
     __slots__ = ("_seen", "allow", "deny", "enabled", "expires_at", "has_addresses", "secret_until", "unreadable")
 
     def __init__(self, key: ApiKey, secret_until: float | None = None) -> None:
-        self.enabled = key.enabled
-        self.expires_at = math.inf if key.expires_at is None else _utc(key.expires_at).timestamp()
-        self.secret_until = math.inf if secret_until is None else secret_until
-        self.unreadable = False
-        self.allow = self._read(key.allow_ips, "allow_ips")
-        self.deny = self._read(key.deny_ips, "deny_ips")
-        self.has_addresses = self.unreadable or self.allow is not None or self.deny is not None
+        self.enabled: bool = key.enabled
+        self.expires_at: float = math.inf if key.expires_at is None else _utc(key.expires_at).timestamp()
+        self.secret_until: float = math.inf if secret_until is None else secret_until
+        self.unreadable: bool = False
+        self.allow: IPSet | None = self._read(key.allow_ips, "allow_ips")
+        self.deny: IPSet | None = self._read(key.deny_ips, "deny_ips")
+        self.has_addresses: bool = self.unreadable or self.allow is not None or self.deny is not None
         self._seen: dict[Address, bool] = {}
 
     def lets_in(self, client: Address | None) -> bool:
@@ -105,9 +105,9 @@ class GroupRules:
     __slots__ = ("let_in", "name", "routes")
 
     def __init__(self, name: str, group: Group | None, service: ServiceRules) -> None:
-        self.name = name
-        self.let_in = group is not None and group.enabled and service.lets_in_group(name)
-        self.routes = Routes(() if group is None else group.routes)
+        self.name: str = name
+        self.let_in: bool = group is not None and group.enabled and service.lets_in_group(name)
+        self.routes: Routes = Routes(() if group is None else group.routes)
 
 
 def check_state(rules: KeyRules, now: float) -> Denial | None:

@@ -51,7 +51,7 @@ class Header:
     always_removed = False
 
     def __init__(self, name: str) -> None:
-        self.name = name.lower().encode("latin-1")
+        self.name: bytes = name.lower().encode("latin-1")
 
     def value_of(self, line: bytes) -> bytes:
         """The key in one line of this header, empty when there is none."""
@@ -87,7 +87,7 @@ class Cookie:
     always_removed = False
 
     def __init__(self, name: str) -> None:
-        self.name = name.encode("latin-1")
+        self.name: bytes = name.encode("latin-1")
 
     def find(self, scope: Scope) -> list[bytes]:
         pairs = (pair for name, line in scope["headers"] if name.lower() == b"cookie" for pair in line.split(b";"))
@@ -118,7 +118,7 @@ class Query:
     always_removed = True
 
     def __init__(self, name: str) -> None:
-        self.name = name.encode()
+        self.name: bytes = name.encode()
 
     def find(self, scope: Scope) -> list[bytes]:
         query = scope.get("query_string") or b""
@@ -144,7 +144,7 @@ class Subprotocol:
     always_removed = True
 
     def __init__(self, prefix: str) -> None:
-        self.prefix = prefix
+        self.prefix: str = prefix
 
     def find(self, scope: Scope) -> list[bytes]:
         offered = scope.get("subprotocols") or ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ak_guard import checks, keys
 from ak_guard.budgets.ledger import Receipt, Shortage, take, take_locally
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Scope = MutableMapping[str, Any]
 
-log = logging.getLogger("ak_guard")
+log: Final = logging.getLogger("ak_guard")
 
 # Long enough not to hammer a store that is down, short enough not to be missed when it is back.
 _OUTAGE_RETRY_SECONDS = 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from ak_guard.assembly import Assembly, Options, assemble
 from ak_guard.backends.base import Closable
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ak_guard.records import Group, Limit
     from ak_guard.subject import Subject
 
-log = logging.getLogger("ak_guard")
+log: Final = logging.getLogger("ak_guard")
 
 _STATE = "ak_guard"
 

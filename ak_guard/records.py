@@ -205,12 +205,12 @@ class Admission:
     __slots__ = ("client", "key", "realm", "receipt")
 
     def __init__(self, key: ApiKey, client: str | None, receipt: Any, realm: object) -> None:
-        self.key = key
-        self.client = client
+        self.key: ApiKey = key
+        self.client: str | None = client
         #: What was taken from the budgets; made and typed in `budgets.ledger`.
-        self.receipt = receipt
+        self.receipt: Any = receipt
         #: The backend that knows the key. A guard inside with the same one reuses this admission.
-        self.realm = realm
+        self.realm: object = realm
 
     @property
     def cost(self) -> int:

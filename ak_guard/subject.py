@@ -23,10 +23,10 @@ class Subject:
     __slots__ = ("budget", "door", "group_rules", "key", "rules")
 
     def __init__(self, key: ApiKey, rules: KeyRules, group_rules: GroupRules, budget: Budget) -> None:
-        self.key = key
-        self.rules = rules
-        self.group_rules = group_rules
-        self.budget = budget
+        self.key: ApiKey = key
+        self.rules: KeyRules = rules
+        self.group_rules: GroupRules = group_rules
+        self.budget: Budget = budget
         self.door: Any = None
 
 

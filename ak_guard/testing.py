@@ -25,7 +25,7 @@ class ManualClock:
     """Time that stands still until it is moved, in seconds since the epoch."""
 
     def __init__(self, now: float = 1_800_000_000.0) -> None:
-        self.now = now
+        self.now: float = now
 
     def __call__(self) -> float:
         return self.now

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ak_guard.backends.base import Found, KeyLookup
 
-log = logging.getLogger(__name__)
+log: Final = logging.getLogger(__name__)
 
 #: A miss is remembered for so long at most: a key that was just created must work soon.
 MISS_SECONDS: Final = 5.0
@@ -33,10 +33,10 @@ class Entry(Generic[T]):
     __slots__ = ("asked_at", "fresh_until", "key_id", "value")
 
     def __init__(self, value: T | None, key_id: str | None, asked_at: float, fresh_until: float) -> None:
-        self.value = value
-        self.key_id = key_id
-        self.asked_at = asked_at
-        self.fresh_until = fresh_until
+        self.value: T | None = value
+        self.key_id: str | None = key_id
+        self.asked_at: float = asked_at
+        self.fresh_until: float = fresh_until
 
 
 class CachedLookup(Generic[T]):

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from ak_guard.budgets.base import MultiWindowSupport
 
-log = logging.getLogger(__name__)
+log: Final = logging.getLogger(__name__)
 
 _LEAST_PEPPER: Final = 16
 
@@ -51,7 +51,7 @@ class SQLBackend:
                 f"pepper: each must have at least {_LEAST_PEPPER} characters; 32 random ones are good"
             )
         self._peppers = [(_pepper_id(part), part.encode()) for part in peppers]
-        self.database = Database(url)
+        self.database: Database = Database(url)
         self.counters: MultiWindowSupport = SQLStorage(self.database)
         self._listeners = Listeners()
         self._users = 0

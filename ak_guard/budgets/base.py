@@ -37,11 +37,11 @@ class Row:
     __slots__ = ("before", "end", "generation", "start", "used")
 
     def __init__(self, start: float, end: float, generation: int, used: int = 0, before: int = 0) -> None:
-        self.start = start
-        self.end = end
-        self.generation = generation
-        self.used = used
-        self.before = before
+        self.start: float = start
+        self.end: float = end
+        self.generation: int = generation
+        self.used: int = used
+        self.before: int = before
 
 
 class Change(NamedTuple):
@@ -83,9 +83,9 @@ class Grant:
     ) -> None:
         self._asks = asks
         self._taken = taken
-        self.rows = rows
-        self.used = used
-        self.ends = ends
+        self.rows: Sequence[Row] = rows
+        self.used: list[int] = used
+        self.ends: list[float] = ends
 
     @property
     def taken(self) -> list[int]:
@@ -112,10 +112,10 @@ class Shortfall:
     __slots__ = ("ends", "full", "retry_at", "used")
 
     def __init__(self, full: list[int], used: list[int], ends: list[float], retry_at: float | None = None) -> None:
-        self.full = full
-        self.used = used
-        self.ends = ends
-        self.retry_at = retry_at
+        self.full: list[int] = full
+        self.used: list[int] = used
+        self.ends: list[float] = ends
+        self.retry_at: float | None = retry_at
 
     def __bool__(self) -> bool:
         return False

@@ -30,10 +30,10 @@ class Part:
     __slots__ = ("one", "storage", "subject", "windows")
 
     def __init__(self, storage: MultiWindowSupport, subject: str, windows: Iterable[Window]) -> None:
-        self.storage = storage
-        self.subject = subject
-        self.windows = tuple(windows)
-        self.one = self.asks(1)
+        self.storage: MultiWindowSupport = storage
+        self.subject: str = subject
+        self.windows: tuple[Window, ...] = tuple(windows)
+        self.one: tuple[Ask, ...] = self.asks(1)
 
     def asks(self, cost: int) -> tuple[Ask, ...]:
         return tuple(Ask(window, cost if window.unit == "units" else 1) for window in self.windows)
@@ -48,14 +48,14 @@ class Budget:
     __slots__ = ("_order", "most", "multiplier", "parts", "places", "shown")
 
     def __init__(self, parts: Iterable[Part], multiplier: Fraction) -> None:
-        self.parts = tuple(part for part in parts if part.windows)
+        self.parts: tuple[Part, ...] = tuple(part for part in parts if part.windows)
         # One object for the common case, so that it is told apart by identity on the hot path.
-        self.multiplier = _ONE if multiplier == 1 else multiplier
+        self.multiplier: Fraction = _ONE if multiplier == 1 else multiplier
         windows = [window for part in self.parts for window in part.windows]
         # sorted() is stable: only the quota moves, behind the shared windows.
         order = sorted(range(len(windows)), key=lambda index: windows[index].slot == "quota")
         self._order = None if order == list(range(len(windows))) else order
-        self.shown = tuple(windows[index] for index in order)
+        self.shown: tuple[Window, ...] = tuple(windows[index] for index in order)
         #: For each part, where its windows stand in `shown`.
         self.places: list[list[int]] = []
         at = 0
@@ -64,7 +64,7 @@ class Budget:
             at += len(part.windows)
         amounts = [window.amount for window in windows if window.unit == "units" and window.slot != "quota"]
         #: The largest cost that can ever pass.
-        self.most = min(amounts, default=math.inf)
+        self.most: float = min(amounts, default=math.inf)
 
     def charged(self, cost: int) -> int:
         """`ceil(cost * multiplier)`, exactly."""
@@ -81,18 +81,21 @@ class Shortage:
     __slots__ = ("ends", "full", "used")
 
     def __init__(self, full: list[int], used: list[int], ends: list[float]) -> None:
-        self.full = full
-        self.used = used
-        self.ends = ends
+        self.full: list[int] = full
+        self.used: list[int] = used
+        self.ends: list[float] = ends
 
 
 class Receipt:
     """What one request took. `used` and `ends` follow `Budget.shown`."""
 
+    cost: int
+    charged: int
+    used: list[int]
     #: Whether the response has ended.
-    closed = False
+    closed: bool = False
     #: Whether anything was charged or given back since the take.
-    settled = False
+    settled: bool = False
 
     def __init__(
         self,

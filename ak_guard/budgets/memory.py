@@ -29,7 +29,7 @@ class MemoryStorage(Storage, MultiWindowSupport):
     which name no time.
     """
 
-    STORAGE_SCHEME = ["ak-guard+memory"]  # noqa: RUF012  # `limits` reads it so
+    STORAGE_SCHEME: list[str] | None = ["ak-guard+memory"]  # noqa: RUF012  # `limits` reads it so
 
     def __init__(
         self,

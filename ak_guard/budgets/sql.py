@@ -76,7 +76,7 @@ class SQLStorage(Storage, MultiWindowSupport):
     processes. They survive a restart.
     """
 
-    STORAGE_SCHEME = ["ak-guard+sql"]  # noqa: RUF012  # `limits` reads it so
+    STORAGE_SCHEME: list[str] | None = ["ak-guard+sql"]  # noqa: RUF012  # `limits` reads it so
 
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
         super().__init__()

@@ -41,12 +41,12 @@ class Window(RateLimitItemPerSecond):
         super().__init__(amount, seconds, NAMESPACE)
         self.anchor = anchor
         self.unit = unit
-        self.zone = zone
-        self.week_start = week_start
-        self.seconds = seconds
-        self.sliding = anchor == "sliding"
-        self.slot = f"{seconds}/{anchor}/{unit}"
-        self.name = name or self.slot.replace("/", "-")
+        self.zone: str = zone
+        self.week_start: int = week_start
+        self.seconds: int = seconds
+        self.sliding: bool = anchor == "sliding"
+        self.slot: str = f"{seconds}/{anchor}/{unit}"
+        self.name: str = name or self.slot.replace("/", "-")
 
     @classmethod
     def of(cls, limit: Limit, prefix: str = "") -> Window:

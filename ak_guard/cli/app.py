@@ -13,7 +13,7 @@ from ak_guard.cli.groups import groups
 from ak_guard.cli.keys import keys
 
 # Trace-backs with local variables would show secrets.
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     name="ak-guard",
     cls=ExitingGroup,
     pretty_exceptions_enable=False,

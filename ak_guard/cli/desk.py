@@ -53,9 +53,9 @@ class Desk:
 
     def __init__(self, context: typer.Context, db: str | None, as_json: bool) -> None:
         given = context.obj or Given()
-        self.as_json = as_json or given.as_json
-        self.now = datetime.now(UTC)
-        self.url = _checked(db or given.db or os.environ.get(BACKEND_VARIABLE))
+        self.as_json: bool = as_json or given.as_json
+        self.now: datetime = datetime.now(UTC)
+        self.url: str = _checked(db or given.db or os.environ.get(BACKEND_VARIABLE))
 
     def run(self, work: Callable[[KeyManager], Awaitable[T]]) -> T:
         """Open the store, do the work, close it again."""

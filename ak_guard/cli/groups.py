@@ -16,7 +16,7 @@ from ak_guard.inputs import MAX_PAGE
 from ak_guard.manager import KeyManager
 from ak_guard.records import Group
 
-groups = typer.Typer(name="groups", help="Say what the keys of a group may call, and what they pay.")
+groups: typer.Typer = typer.Typer(name="groups", help="Say what the keys of a group may call, and what they pay.")
 
 Routes = Annotated[
     Texts, typer.Option("--route", metavar="ROUTE", help="What they may call: 'POST /v1/chat/*'. Repeat for more.")

@@ -31,7 +31,7 @@ from ak_guard.manager import Issued, KeyManager
 from ak_guard.records import ApiKey
 from ak_guard.status import Status
 
-keys = typer.Typer(name="keys", help="Create keys, look at them, change them.")
+keys: typer.Typer = typer.Typer(name="keys", help="Create keys, look at them, change them.")
 
 
 @keys.callback(invoke_without_command=True, epilog=examples("keys create prod-api", "keys list --group paid"))

@@ -48,7 +48,7 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
-        self.url = _checked_url(url)
+        self.url: URL = _checked_url(url)
         self._pools = PerLoop(lambda: _Pools(self.url.set(drivername="sqlite+aiosqlite")))
         self._current = False
         self._migrating = threading.Lock()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -18,9 +20,9 @@ from sqlalchemy import (
 )
 
 #: The newest migration; a database at this revision is left alone at start.
-HEAD = "0001"
+HEAD: Final = "0001"
 
-metadata = MetaData(
+metadata: Final = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
         "fk": "fk_%(table_name)s_%(column_0_N_name)s",
@@ -30,7 +32,7 @@ metadata = MetaData(
 
 # Times are seconds since the epoch.
 
-groups = Table(
+groups: Final = Table(
     "ak_groups",
     metadata,
     Column("name", String(200), primary_key=True),
@@ -41,7 +43,7 @@ groups = Table(
     Column("enabled", Boolean, nullable=False),
 )
 
-keys = Table(
+keys: Final = Table(
     "ak_keys",
     metadata,
     Column("id", String(64), primary_key=True),
@@ -65,7 +67,7 @@ keys = Table(
     Index(None, "created_at", "id"),
 )
 
-secrets = Table(
+secrets: Final = Table(
     "ak_secrets",
     metadata,
     # SHA-256 of the key's text, or HMAC-SHA-256 of that under the pepper named beside it.
@@ -77,7 +79,7 @@ secrets = Table(
     Index(None, "key_id"),
 )
 
-windows = Table(
+windows: Final = Table(
     "ak_windows",
     metadata,
     Column("subject", String(255), primary_key=True),
@@ -90,7 +92,7 @@ windows = Table(
     Column("before", BigInteger, nullable=False),
 )
 
-leases = Table(
+leases: Final = Table(
     "ak_leases",
     metadata,
     Column("id", String(64), primary_key=True),

@@ -15,8 +15,8 @@ from typing import Annotated
 try:
     from fastapi import Depends, HTTPException
     from fastapi.requests import HTTPConnection
-except ImportError as error:  # pragma: no cover  # the tests install it
-    raise ImportError("FastAPI is not installed; run: pip install fastapi") from error
+except ImportError as _missing:  # pragma: no cover  # the tests install it
+    raise ImportError("FastAPI is not installed; run: pip install fastapi") from _missing
 
 from ak_guard.records import Admission, ApiKey
 

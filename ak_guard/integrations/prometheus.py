@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 try:
     from prometheus_client import REGISTRY, Counter, Histogram
-except ImportError as error:  # pragma: no cover  # the tests install it
-    raise ImportError("prometheus-client is not installed; run: pip install 'ak_guard[metrics]'") from error
+except ImportError as _missing:  # pragma: no cover  # the tests install it
+    raise ImportError("prometheus-client is not installed; run: pip install 'ak_guard[metrics]'") from _missing
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry

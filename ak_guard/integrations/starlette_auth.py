@@ -28,7 +28,7 @@ class KeyUser(BaseUser):
 
     def __init__(self, key: ApiKey) -> None:
         self.key = key
-        self.credentials = KeyCredentials(("authenticated", f"group:{key.group}"))
+        self.credentials: KeyCredentials = KeyCredentials(("authenticated", f"group:{key.group}"))
 
     @property
     def is_authenticated(self) -> bool:
