@@ -202,7 +202,7 @@ class Unreachable:
 class UnreachableStorage(MemoryStorage):
     """Counters whose store is away."""
 
-    STORAGE_SCHEME = None  # type: ignore[assignment]  # not to be found by URI
+    STORAGE_SCHEME = None  # not to be found by URI
 
     async def acquire(self, *args: Any, **options: Any) -> Any:
         raise BudgetError("away")
