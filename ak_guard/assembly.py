@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from ak_guard.address import ClientResolver, IPSet
@@ -153,6 +154,14 @@ def open_counters(
         return quotas, quotas, owned
     windows = counters_from(limits)
     return quotas, windows, owned if windows is limits else (*owned, windows)
+
+
+def refuse_unknown(unknown: Iterable[str], known: Iterable[str]) -> None:
+    """Raise `ConfigurationError` for a setting that does not exist, with the nearest name that does."""
+    for name in unknown:
+        near = get_close_matches(name, known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ConfigurationError(f"{name}: no setting has this name{hint}")
 
 
 def _check(options: Options) -> None:

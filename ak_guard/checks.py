@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from ak_guard.address import IPSet
@@ -55,6 +56,12 @@ class ServiceRules:
 _REMEMBERED: Final = 256
 
 
+@lru_cache(maxsize=1_024)
+def _ip_set(entries: tuple[str, ...], field: str) -> IPSet:
+    """Many keys have the same list, and each is read again when its time in the cache ends."""
+    return IPSet(entries, field)
+
+
 class KeyRules:
     """The rules of one key, made ready once so that a request only compares.
 
@@ -88,7 +95,7 @@ class KeyRules:
 
     def _read(self, entries: tuple[str, ...], field: str) -> IPSet | None:
         try:
-            return IPSet(entries, field) if entries else None
+            return _ip_set(entries, field) if entries else None
         except InputError:
             self.unreadable = True
             return None

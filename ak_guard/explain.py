@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ak_guard.address import IPSet, parse_address
 from ak_guard.checks import GroupRules, KeyRules, ServiceRules, check_address, check_group, check_state
@@ -70,10 +70,16 @@ def explain(
     scope = {"type": "http", "method": method, "path": path}
     client = None if ip is None else parse_address(ip)
     budgets = _budget_rules(budget, levels, budget.charged(cost), now)
+    if group is None:
+        group_rule = Rule("group and route", False, "group_not_allowed", _NOT_STORED.format(key.group))
+    else:
+        group_rule = _rule(
+            "group and route", check_group(group_rules, scope), f"group {key.group!r} allows {method} {path}"
+        )
     found = (
         _state_rule(rules, now),
         _rule("address", check_address(rules, client), _address_detail(key, ip)),
-        _rule("group and route", check_group(group_rules, scope), f"group {key.group!r} allows {method} {path}"),
+        group_rule,
         *budgets,
     )
     refusing = [rule for rule in found if not rule.passed]
@@ -86,6 +92,8 @@ def explain(
         passes_at = None
     return Explanation(key, _datetime(now), first.code or "", found, passes_at)
 
+
+_NOT_STORED: Final = "no group named {!r} is stored here; a service that defines it in its code may let the key in, with limits of its own"
 
 # Among budgets the guard names what can never pass first, then the quota, then windows.
 _BUDGET_ORDER = {"cost_exceeds_limit": 1, "insufficient_quota": 2, "rate_limit_exceeded": 3}

@@ -76,7 +76,8 @@ class Bearer(Header):
         super().__init__("authorization")
 
     def value_of(self, line: bytes) -> bytes:
-        line = line.strip(_BLANKS)
+        if line[:1] in _BLANKS:
+            line = line.strip(_BLANKS)
         return line[7:].strip(_BLANKS) if line[:7].lower() == b"bearer " else b""
 
 

@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any, Final
 
 from ak_guard import checks, keys
-from ak_guard.budgets.ledger import Receipt, Shortage, take, take_locally
+from ak_guard.budgets.ledger import Receipt, Shortage, take, take_at_once, take_locally
 from ak_guard.errors import BackendError, BudgetError, ConfigurationError
 from ak_guard.records import Admission, Denial
 
@@ -101,13 +101,21 @@ class Guard:
             case.denial = denial
             return case
 
-        case.cost = self._cost if isinstance(self._cost, int) else cost_of(self._cost, scope)
-        outcome = await self._take(subject.budget, case)
-        if isinstance(outcome, Receipt):
-            client = None if case.client is None else case.client.text
-            case.admission = Admission(subject.key, client, outcome, self._realm)
+        case.cost = cost = self._cost if isinstance(self._cost, int) else cost_of(self._cost, scope)
+        charged = subject.budget.charged(cost)
+        if charged > subject.budget.most:
+            case.denial = _cost_exceeds(subject.budget, charged)
+            return case
+        taken = take_at_once(subject.budget, cost, charged, case.now) or await self._take(subject.budget, charged, case)
+        if isinstance(taken, Receipt):
+            case.admission = Admission(
+                subject.key, None if case.client is None else case.client.text, taken, self._realm
+            )
+        elif isinstance(taken, Shortage):
+            case.shortage = taken
+            case.denial = budget_denial(subject.budget, taken, case.now)
         else:
-            case.denial = outcome
+            case.denial = taken
         return case
 
     async def rejudge(self, scope: Scope, admission: Admission) -> Case:
@@ -156,22 +164,15 @@ class Guard:
             case.denial = checks.unknown_key()
         return entry.value
 
-    async def _take(self, budget: Budget, case: Case) -> Receipt | Denial:
-        """Is there enough? Take from every budget, or from none."""
-        charged = budget.charged(case.cost)
-        if charged > budget.most:
-            return _cost_exceeds(budget, charged)
+    async def _take(self, budget: Budget, charged: int, case: Case) -> Receipt | Shortage | Denial:
+        """Is there enough? Ask the stores, and know what to do when one of them is away."""
         try:
-            outcome = await take(budget, case.cost, charged, case.now)
+            return await take(budget, case.cost, charged, case.now)
         except BudgetError:
-            if self._local is None:
-                detail = "Limits cannot be checked at the moment."
-                return Denial("limits_unavailable", detail, retry_after=_OUTAGE_RETRY_SECONDS)
-            outcome = await take_locally(budget, case.cost, charged, case.now, self._local)
-        if isinstance(outcome, Shortage):
-            case.shortage = outcome
-            return budget_denial(budget, outcome, case.now)
-        return outcome
+            if self._local is not None:
+                return await take_locally(budget, case.cost, charged, case.now, self._local)
+            detail = "Limits cannot be checked at the moment."
+            return Denial("limits_unavailable", detail, retry_after=_OUTAGE_RETRY_SECONDS)
 
 
 def misconfigured() -> Denial:

@@ -5,29 +5,30 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Never
 
-from ak_guard.assembly import Assembly, Options, assemble
+from ak_guard.assembly import Assembly, Options, assemble, refuse_unknown
 from ak_guard.backends.base import Closable
+from ak_guard.budgets.ledger import Receipt
+from ak_guard.decisions import Watched
 from ak_guard.errors import AkGuardError, BackendError, ConfigurationError, InputError
 from ak_guard.guard import misconfigured
 from ak_guard.integrations.starlette_auth import KeyUser, show_nobody, show_user
 from ak_guard.lifespan import Lifespan
-from ak_guard.records import ADMITTED, Admission, Decision
+from ak_guard.records import Admission
 from ak_guard.replies import Headers, RateLimitFields, Replies
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from limits.aio.storage import Storage
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from ak_guard.backends.base import KeyLookup
     from ak_guard.budgets.base import MultiWindowSupport
-    from ak_guard.budgets.ledger import Receipt
     from ak_guard.extract import Extractor
     from ak_guard.guard import Case
-    from ak_guard.records import Group, Limit
+    from ak_guard.records import Decision, Denial, Group, Limit
     from ak_guard.subject import Subject
 
 log: Final = logging.getLogger("ak_guard")
@@ -98,6 +99,7 @@ class ApiKeyMiddleware:
         ratelimit_headers: bool = True,
         on_decision: Callable[[Decision], object] | None = None,
         clock: Callable[[], float] = time.time,
+        **unknown: Never,
     ) -> None:
         self.app = app
         #: In report mode: how many requests would have been refused, by code.
@@ -136,6 +138,7 @@ class ApiKeyMiddleware:
             clock,
         )
         try:
+            refuse_unknown(unknown, Options._fields)
             self._assembly = assemble(options)
         except (ConfigurationError, InputError, TypeError) as error:
             # Frameworks build middleware inside the running server, where an exception would only be logged and the
@@ -143,7 +146,9 @@ class ApiKeyMiddleware:
             self._fault = f"ak_guard is not configured: {error}"
             log.error(self._fault)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(  # noqa: C901, PLR0912  # one coroutine for the many requests that pass
+        self, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         kind = scope["type"]
         if kind == "lifespan":
             await Lifespan(self.app, self._start, self._stop)(scope, receive, send)
@@ -167,88 +172,58 @@ class ApiKeyMiddleware:
         else:
             case = await assembly.guard.judge(scope)
 
+        if case.denial is not None and self._is_only_reported(case.denial):
+            self._reported(assembly, case, case.denial)
         if self._on_decision is not None:
-            await self._answer_and_tell(self._on_decision, assembly, case, scope, receive, send)
-        else:
-            await self._answer(assembly, case, scope, receive, send)
-
-    async def _answer(self, assembly: Assembly, case: Case, scope: Scope, receive: Receive, send: Send) -> None:
+            send = Watched(send, self._on_decision, case, scope, report=self._report, clock=self._clock)
         admission, subject = case.admission, case.subject
-        if admission is None or subject is None:
-            await self._answer_without_admission(assembly, case, scope, receive, send)
-            return
-        scope.setdefault("state", {})[_STATE] = admission
-        shown: _Shown = subject.door or _Shown.of(subject)
-        show_user(scope, shown.user)
-        receipt: Receipt = admission.receipt
-        if self._ratelimit and receipt.used:
-            send = _with_headers(send, shown.fields.render(receipt.used, receipt.ends, case.now))
         try:
-            await self.app(scope, receive, send)
+            if admission is None or subject is None:
+                await self._answer_without_admission(assembly, case, scope, receive, send)
+                return
+            scope.setdefault("state", {})[_STATE] = admission
+            shown: _Shown = subject.door or _Shown.of(subject)
+            show_user(scope, shown.user)
+            receipt: Receipt = admission.receipt
+            inner = send
+            if self._ratelimit and receipt.used:
+                inner = _with_headers(send, shown.fields.render(receipt.used, receipt.ends, case.now))
+            try:
+                await self.app(scope, receive, inner)
+            finally:
+                receipt.closed = True
+                if receipt.settled:
+                    await receipt.flush()
         finally:
-            receipt.closed = True
-            if receipt.settled:
-                await receipt.flush()
+            if isinstance(send, Watched):
+                send.tell()
 
     async def _answer_without_admission(
         self, assembly: Assembly, case: Case, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """Refuse; or let through what report mode does not refuse and what a guard around this one has let in."""
-        denial = case.denial
-        if denial is not None:
-            if not self._report or denial.code == "misconfigured":
-                await assembly.replies.send(denial, self._budget_headers(case), scope, receive, send)
-                return
-            self.would_refuse[denial.code] += 1
-            log.info("report mode: would refuse with %s: %s", denial.code, denial.detail)
+        """Refuse; or let through whom report mode does not refuse and whom a guard around this one has let in."""
+        if case.denial is not None and not self._is_only_reported(case.denial):
+            await assembly.replies.send(case.denial, self._budget_headers(case), scope, receive, send)
+            return
         show_nobody(scope)
         await self.app(scope, receive, send)
+
+    def _is_only_reported(self, denial: Denial) -> bool:
+        return self._report and denial.code != "misconfigured"
+
+    def _reported(self, assembly: Assembly, case: Case, denial: Denial) -> None:
+        """Count and log what would have been refused. The holder of a key is still told apart, and charged nothing."""
+        self.would_refuse[denial.code] += 1
+        log.warning("report mode: would refuse with %s: %s", denial.code, denial.detail)
+        if case.subject is not None:
+            client = None if case.client is None else case.client.text
+            case.admission = Admission(case.subject.key, client, Receipt.of_nothing(case.now), assembly.backend)
 
     def _budget_headers(self, case: Case) -> Headers:
         if not self._ratelimit or case.shortage is None or case.subject is None:
             return []
         shown: _Shown = case.subject.door or _Shown.of(case.subject)
         return shown.fields.render(case.shortage.used, case.shortage.ends, case.now)
-
-    async def _answer_and_tell(
-        self,
-        listener: Callable[[Decision], object],
-        assembly: Assembly,
-        case: Case,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-    ) -> None:
-        status: int | None = None
-
-        async def watched(message: Message) -> None:
-            nonlocal status
-            kind: str = message["type"]
-            if kind.endswith("http.response.start"):
-                status = message["status"]
-            elif kind == "websocket.accept":
-                status = 101
-            await send(message)
-
-        try:
-            await self._answer(assembly, case, scope, receive, watched)
-        finally:
-            decision = Decision(
-                code=ADMITTED if case.denial is None else case.denial.code,
-                enforced=case.denial is not None and not self._report,
-                key=case.subject.key if case.subject else None,
-                client=case.client.text if case.client else None,
-                method=scope.get("method", "GET"),
-                path=scope["path"],
-                cost=case.admission.cost if case.admission else 0,
-                status=status,
-                at=case.now,
-                duration=self._clock() - case.now,
-            )
-            try:
-                listener(decision)
-            except Exception:
-                log.exception("on_decision failed; the response was not touched by it")
 
     async def _start(self) -> str | None:
         if self._assembly is None:
@@ -292,10 +267,11 @@ class _Shown(NamedTuple):
 def _with_headers(send: Send, headers: Headers) -> Send:
     """Add headers where the response begins, and touch nothing else."""
 
-    async def send_with_headers(message: Message) -> None:
+    # No coroutine of its own: what it returns is awaited, and one less a message is worth having.
+    def send_with_headers(message: Message) -> Awaitable[None]:
         if message["type"] in _STARTS:
             message["headers"] = [*message.get("headers", ()), *headers]
-        await send(message)
+        return send(message)
 
     return send_with_headers
 

@@ -66,11 +66,19 @@ def parse_duration(value: str | timedelta, field: str = "duration") -> int:
         if seconds != int(seconds):
             raise InputError(field, f"{value} has a part of a second; whole seconds are counted")
         return _checked_seconds(int(seconds), field)
+    seconds, unit = _span(value, field)
+    if unit >= MONTH:
+        raise InputError(field, f"{value!r}: months and years differ in length; write days, such as 30d or 365d")
+    return seconds
+
+
+def _span(value: str, field: str) -> tuple[int, int]:
+    """Seconds, and those of the unit, of a text such as `5h` or `1 month`."""
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     unit = _UNIT_SECONDS.get(match[2].lower()) if match else None
-    if match is None or unit is None:
+    if match is None or unit is None or match[2] == "M":
         raise InputError(field, f"{value!r} is no duration; write 30s, 15m, 5h, 1d or 7d")
-    return _checked_seconds(unit * (1 if match[1] is None else int(match[1])), field)
+    return _checked_seconds(unit * (1 if match[1] is None else int(match[1])), field), unit
 
 
 def _checked_seconds(seconds: int, field: str) -> int:
@@ -99,7 +107,7 @@ def parse_limit(text: str, field: str = "limits") -> LimitParts:
     if not 1 <= amount <= MAX_AMOUNT:
         raise InputError(field, f"{text!r}: the amount must be between 1 and {MAX_AMOUNT}")
     try:
-        seconds = parse_duration((match["count"] or "") + match["span"], field)
+        seconds, _ = _span((match["count"] or "") + match["span"], field)
     except InputError as error:
         raise InputError(field, f"{text!r}: {error.problem}") from None
     parts = LimitParts(amount, seconds, _unit(match["unit"], text, field))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import secrets
+import random
+from functools import lru_cache
 from http import HTTPStatus
 from math import ceil, inf
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -82,7 +83,7 @@ class Replies:
                 await send({"type": "websocket.close", "code": 1008, "reason": denial.code})
                 return
         form = self._forms[denial.code]
-        request_id = b"req_" + secrets.token_hex(12).encode()
+        request_id = b"req_%024x" % random.getrandbits(96)  # names a request, guards nothing
         asked = _asked(scope["headers"])
         body = form.body(denial, request_id, anthropic=asked.anthropic)
         headers: Headers = [
@@ -128,8 +129,8 @@ class _Form:
 
     def body(self, denial: Denial, request_id: bytes, *, anthropic: bool) -> bytes:
         """RFC 9457 members, and beside them what OpenAI- and Anthropic-shaped clients read."""
-        detail = json.dumps(denial.detail, ensure_ascii=False).encode()
-        full = json.dumps(denial.full).encode()
+        detail = json.dumps(denial.detail).encode()
+        full = json.dumps(denial.full).encode() if denial.full else b"[]"
         return (self._anthropic if anthropic else self._plain) % (detail, full, detail, request_id)
 
 
@@ -165,8 +166,11 @@ class _Asked(NamedTuple):
 
 def _asked(headers: Iterable[tuple[bytes, bytes]]) -> _Asked:
     """Which shape of body the client wants."""
-    wanted = {lower: value for name, value in headers if (lower := name.lower()) in {b"anthropic-version", b"accept"}}
+    wanted = {name.lower(): value for name, value in headers if len(name) in _ASKED_LENGTHS}
     return _Asked(b"anthropic-version" in wanted, b"application/problem+json" in wanted.get(b"accept", b"").lower())
+
+
+_ASKED_LENGTHS: Final = frozenset({len(b"anthropic-version"), len(b"accept")})
 
 
 class RateLimitFields:
@@ -176,21 +180,43 @@ class RateLimitFields:
     `"5h";r=12;t=3611`, r units left, t seconds until more are there.
     """
 
-    __slots__ = ("_policy", "_windows")
+    __slots__ = ("_amounts", "_ends", "_from", "_names", "_policy", "_template", "_until")
 
-    def __init__(self, windows: Sequence[Window]) -> None:
-        policies = [
-            f'"{window.name}";q={window.amount}' + ("" if window.slot == "quota" else f";w={window.seconds}")
-            for window in windows
-        ]
-        self._policy = (b"ratelimit-policy", ", ".join(policies).encode())
-        self._windows = [(f'"{window.name}";r=', window.amount) for window in windows]
+    def __init__(self, windows: tuple[Window, ...]) -> None:
+        self._policy, self._names, self._amounts = _static(windows)
+        # The line with its seconds filled in, for the ends and the stretch of time for which these stay as they are.
+        self._template = b""
+        self._ends: Sequence[float] = ()
+        self._from = self._until = 0.0
 
     def render(self, used: Sequence[int], ends: Sequence[float], now: float) -> Headers:
         """Both fields for what is used and for when each window frees, in the order of the windows."""
+        if not self._from <= now < self._until or ends != self._ends:
+            self._fill(ends, now)
+        left = [amount - count if count < amount else 0 for amount, count in zip(self._amounts, used, strict=True)]
+        return [self._policy, (b"ratelimit", self._template % tuple(left))]
+
+    def _fill(self, ends: Sequence[float], now: float) -> None:
         items: list[str] = []
-        for (name, amount), count, end in zip(self._windows, used, ends, strict=True):
-            left = amount - count if count < amount else 0
+        self._from, self._until = -inf, inf
+        for name, end in zip(self._names, ends, strict=True):
+            seconds = ceil(end - now) if now < end < inf else 0
             # Only a quota never frees, and it has no t.
-            items.append(f"{name}{left};t={ceil(end - now) if end > now else 0}" if end < inf else f"{name}{left}")
-        return [self._policy, (b"ratelimit", ", ".join(items).encode())]
+            items.append(f'"{name}";r=%d' + (f";t={seconds}" if end < inf else ""))
+            if end < inf:
+                self._from = max(self._from, end - seconds)
+            if seconds:
+                self._until = min(self._until, end - seconds + 1)
+        self._template = ", ".join(items).encode()
+        self._ends = list(ends)
+
+
+@lru_cache(maxsize=4_096)
+def _static(windows: tuple[Window, ...]) -> tuple[tuple[bytes, bytes], tuple[str, ...], tuple[int, ...]]:
+    """What is the same for all keys with equal windows: the policy field, the names and the amounts."""
+    policies = [
+        f'"{window.name}";q={window.amount}' + ("" if window.slot == "quota" else f";w={window.seconds}")
+        for window in windows
+    ]
+    policy = (b"ratelimit-policy", ", ".join(policies).encode())
+    return policy, tuple(window.name for window in windows), tuple(window.amount for window in windows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ak_guard.budgets.ledger import Budget, Part
@@ -49,6 +50,7 @@ class SubjectMaker:
         self._service = service
         self._windows = windows
         self._quotas = quotas
+        self._group_rules = lru_cache(maxsize=1_024)(lambda name, group: GroupRules(name, group, service))
 
     def __call__(self, found: Found) -> Subject:
         key = found.key
@@ -56,7 +58,7 @@ class SubjectMaker:
         return Subject(
             key,
             KeyRules(key, found.valid_until),
-            GroupRules(key.group, group, self._service),
+            self._group_rules(key.group, group),
             key_budget(key, group, windows=self._windows, quotas=self._quotas),
         )
 

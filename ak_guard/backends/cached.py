@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import math
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
@@ -30,13 +29,17 @@ T = TypeVar("T")
 class Entry(Generic[T]):
     """What a look-up said and when; `value` is None where nobody holds the key."""
 
-    __slots__ = ("asked_at", "fresh_until", "key_id", "value")
+    __slots__ = ("asked_at", "found", "fresh_until", "value")
 
-    def __init__(self, value: T | None, key_id: str | None, asked_at: float, fresh_until: float) -> None:
+    def __init__(self, value: T | None, found: Found | None, asked_at: float, fresh_until: float) -> None:
         self.value: T | None = value
-        self.key_id: str | None = key_id
+        self.found: Found | None = found
         self.asked_at: float = asked_at
         self.fresh_until: float = fresh_until
+
+    @property
+    def key_id(self) -> str | None:
+        return None if self.found is None else self.found.key.id
 
 
 class CachedLookup(Generic[T]):
@@ -62,7 +65,7 @@ class CachedLookup(Generic[T]):
         # LRU with the deadline in the value: a TTLCache costs six times as much to read.
         self._entries: LRUCache[bytes, Entry[T]] = LRUCache(size)
         self._misses: LRUCache[bytes, Entry[T]] = LRUCache(size)
-        self._flights: PerLoop[dict[bytes, asyncio.Task[Entry[T]]]] = PerLoop(dict)
+        self._flights: PerLoop[dict[bytes, asyncio.Future[Entry[T]]]] = PerLoop(dict)
         self._changes = 0
         self._unwatch: Callable[[], None] | None = None
         self.start()
@@ -86,24 +89,44 @@ class CachedLookup(Generic[T]):
         return digest in self._entries
 
     async def resolve(self, digest: bytes, now: float) -> Entry[T]:
-        """Ask the backend, together with everybody else who asks for the same key now.
+        """Ask the backend, unless somebody is asking for the same key already: then wait for that answer.
 
         Raises `BackendError` when it cannot be reached and what is remembered is too old.
         """
-        flights = self._flights.get()
-        flight = flights.get(digest)
-        if flight is None:
-            flight = flights[digest] = asyncio.create_task(self._ask(digest, now))
-            flight.add_done_callback(lambda _: flights.pop(digest, None))
         try:
-            # Shielded: one caller that gives up must not take the answer from the others.
-            return await asyncio.shield(flight)
+            return await self._fly(digest, now)
         except BackendError:
             entry = self._entries.get(digest)
             if entry is None or not now - entry.asked_at < self._stale:
                 raise
             log.warning("the key backend is down; key %s goes on with what was known", entry.key_id)
             return entry
+
+    async def _fly(self, digest: bytes, now: float) -> Entry[T]:
+        flights = self._flights.get()
+        while (flight := flights.get(digest)) is not None:
+            # Waited for without being awaited, so that a caller who gives up takes the answer from nobody.
+            await asyncio.wait([flight])
+            if not flight.cancelled():
+                return flight.result()
+            # Whoever asked went away; one of those who waited asks next, the others find what it was told.
+            if (entry := self.get(digest, now)) is not None:
+                return entry
+        flight = flights[digest] = asyncio.get_running_loop().create_future()
+        try:
+            entry = await self._ask(digest, now)
+        except Exception as error:
+            flight.set_exception(error)
+            flight.exception()  # seen here; those who wait see it too
+            raise
+        except BaseException:
+            flight.cancel()
+            raise
+        else:
+            flight.set_result(entry)
+            return entry
+        finally:
+            del flights[digest]
 
     async def _ask(self, digest: bytes, now: float) -> Entry[T]:
         changes = self._changes
@@ -118,12 +141,19 @@ class CachedLookup(Generic[T]):
         if found is None:
             entry: Entry[T] = Entry(None, None, now, now + min(self._ttl, MISS_SECONDS))
         else:
-            entry = Entry(self._prepare(found), found.key.id, now, now + self._ttl)
+            entry = Entry(self._prepared(digest, found), found, now, now + self._ttl)
         if changes == self._changes:
             self._entries.pop(digest, None)
             self._misses.pop(digest, None)
             (self._misses if found is None else self._entries)[digest] = entry
         return entry
+
+    def _prepared(self, digest: bytes, found: Found) -> T:
+        """Most look-ups find what was known before, and preparing costs more than comparing."""
+        known = self._entries.get(digest)
+        if known is not None and known.value is not None and known.found == found:
+            return known.value
+        return self._prepare(found)
 
     def drop(self, key_id: str | None) -> None:
         """Forget one key, or everything. An answer on its way is used once but not remembered."""
@@ -135,11 +165,7 @@ class CachedLookup(Generic[T]):
                 entry.asked_at = entry.fresh_until = -math.inf
 
     async def aclose(self) -> None:
-        """Stop listening and let look-ups on their way end."""
+        """Stop listening. What is being asked is answered to those who wait."""
         if self._unwatch is not None:
             self._unwatch()
             self._unwatch = None
-        for flights in self._flights.drain():
-            for flight in list(flights.values()):
-                with contextlib.suppress(BackendError, asyncio.CancelledError):
-                    await flight

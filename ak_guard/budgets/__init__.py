@@ -52,6 +52,11 @@ def counters_from(limits: Storage | MultiWindowSupport | str) -> MultiWindowSupp
     """
     if isinstance(limits, MultiWindowSupport):
         return limits
+    if isinstance(limits, list | tuple) or (isinstance(limits, str) and "://" not in limits):
+        raise ConfigurationError(
+            f"limits: {limits!r} must be a storage of `limits` or its URI: where windows are counted. "
+            "The limits themselves belong to keys and groups"
+        )
     if not isinstance(limits, str):
         return ForeignStorage(limits)
     if limits in {"memory://", "ak-guard+memory://"}:

@@ -146,6 +146,10 @@ class MultiWindowSupport(ABC):
     async def acquire(self, subject: str, asks: Sequence[Ask], *, lease: Lease | None, now: float) -> Grant | Shortfall:
         """Take from every window or from none. With a `lease` the take can be given back under its id."""
 
+    def acquire_at_once(self, subject: str, asks: Sequence[Ask], *, now: float) -> Grant | Shortfall | None:  # noqa: ARG002
+        """Take without waiting and without a lease, where the storage can; None where `acquire` must be asked."""
+        return None
+
     @abstractmethod
     async def give_back(self, lease_id: str, unspent: dict[str, int]) -> None:
         """End a lease and return `unspent` units per slot, each only where the window is still the one taken from.

@@ -6,6 +6,7 @@ import math
 import secrets
 from contextlib import suppress
 from fractions import Fraction
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from ak_guard.budgets.base import Ask, Change, Grant, Lease, Level, MultiWindowSupport, Shortfall
@@ -20,6 +21,9 @@ T = TypeVar("T")
 
 _ONE: Final = Fraction(1)
 
+# Keys with equal rules share what is worked out of them; so many sets of rules are remembered.
+_SHARED: Final = 4_096
+
 # How long a take over several stores may stay undecided. A process that dies within it loses that one take.
 _HALF_TAKEN_SECONDS: Final = 10.0
 
@@ -33,17 +37,43 @@ class Part:
         self.storage: MultiWindowSupport = storage
         self.subject: str = subject
         self.windows: tuple[Window, ...] = tuple(windows)
-        self.one: tuple[Ask, ...] = self.asks(1)
+        self.one: tuple[Ask, ...] = _asks(self.windows, 1)
 
     def asks(self, cost: int) -> tuple[Ask, ...]:
-        return tuple(Ask(window, cost if window.unit == "units" else 1) for window in self.windows)
+        """What a request of this cost wants; windows that count requests want one."""
+        return _asks(self.windows, cost)
+
+
+@lru_cache(maxsize=_SHARED)
+def _asks(windows: tuple[Window, ...], cost: int) -> tuple[Ask, ...]:
+    return tuple(Ask(window, cost if window.unit == "units" else 1) for window in windows)
+
+
+class _Layout:
+    """How the windows of several parts are shown to clients, the quota last. Keys with equal rules share it."""
+
+    __slots__ = ("most", "order", "places", "shown")
+
+    def __init__(self, parts: tuple[tuple[Window, ...], ...]) -> None:
+        windows = [window for part in parts for window in part]
+        # sorted() is stable: only the quota moves, behind the shared windows.
+        order = sorted(range(len(windows)), key=lambda index: windows[index].slot == "quota")
+        self.order = None if order == list(range(len(windows))) else order
+        self.shown = tuple(windows[index] for index in order)
+        self.places: list[list[int]] = []
+        at = 0
+        for part in parts:
+            self.places.append([order.index(at + index) for index in range(len(part))])
+            at += len(part)
+        amounts = [window.amount for window in windows if window.unit == "units" and window.slot != "quota"]
+        self.most: float = min(amounts, default=math.inf)
+
+
+_layout = lru_cache(maxsize=_SHARED)(_Layout)
 
 
 class Budget:
-    """All budgets of one key: its windows, its group's shared windows, its quota.
-
-    `shown` are the windows in the order in which clients are told of them, the quota last.
-    """
+    """All budgets of one key: its windows, its group's shared windows, its quota."""
 
     __slots__ = ("_order", "most", "multiplier", "parts", "places", "shown")
 
@@ -51,20 +81,14 @@ class Budget:
         self.parts: tuple[Part, ...] = tuple(part for part in parts if part.windows)
         # One object for the common case, so that it is told apart by identity on the hot path.
         self.multiplier: Fraction = _ONE if multiplier == 1 else multiplier
-        windows = [window for part in self.parts for window in part.windows]
-        # sorted() is stable: only the quota moves, behind the shared windows.
-        order = sorted(range(len(windows)), key=lambda index: windows[index].slot == "quota")
-        self._order = None if order == list(range(len(windows))) else order
-        self.shown: tuple[Window, ...] = tuple(windows[index] for index in order)
+        layout = _layout(tuple(part.windows for part in self.parts))
+        self._order = layout.order
+        #: The windows in the order in which clients are told of them, the quota last.
+        self.shown: tuple[Window, ...] = layout.shown
         #: For each part, where its windows stand in `shown`.
-        self.places: list[list[int]] = []
-        at = 0
-        for part in self.parts:
-            self.places.append([order.index(at + index) for index in range(len(part.windows))])
-            at += len(part.windows)
-        amounts = [window.amount for window in windows if window.unit == "units" and window.slot != "quota"]
+        self.places: list[list[int]] = layout.places
         #: The largest cost that can ever pass.
-        self.most: float = min(amounts, default=math.inf)
+        self.most: float = layout.most
 
     def charged(self, cost: int) -> int:
         """`ceil(cost * multiplier)`, exactly."""
@@ -115,6 +139,11 @@ class Receipt:
         self._grants = grants
         self._now = now
 
+    @classmethod
+    def of_nothing(cls, now: float) -> Receipt:
+        """For a request that is let through without a charge."""
+        return cls(Budget((), _ONE), 0, 0, None, [], [], now)
+
     @property
     def remaining(self) -> int | None:
         """What is left in the tightest budget, None where there is none."""
@@ -155,6 +184,20 @@ class Receipt:
         """Wait until what was settled is put away."""
         for part in self.budget.parts:
             await part.storage.flush()
+
+
+def take_at_once(budget: Budget, cost: int, charged: int, now: float) -> Receipt | Shortage | None:
+    """What `take` does, without waiting; None where the store must be waited for."""
+    if len(budget.parts) != 1 or not charged:
+        return None
+    part = budget.parts[0]
+    asks = part.one if charged == 1 else part.asks(charged)
+    outcome = part.storage.acquire_at_once(part.subject, asks, now=now)
+    if outcome is None:
+        return None
+    if isinstance(outcome, Grant):
+        return Receipt(budget, cost, charged, (outcome,), outcome.used, outcome.ends, now)
+    return Shortage(outcome.full, outcome.used, outcome.ends)
 
 
 async def take(budget: Budget, cost: int, charged: int, now: float) -> Receipt | Shortage:

@@ -51,10 +51,12 @@ class MemoryStorage(Storage, MultiWindowSupport):
     def promise(self) -> Promise:
         return Promise(durable=False, shared=False)
 
+    def acquire_at_once(self, subject: str, asks: Sequence[Ask], *, now: float) -> Grant | Shortfall | None:
+        mine = self._subjects.get(subject)
+        return None if mine is None else rows.take(mine, asks, now, self._next_generation)
+
     async def acquire(self, subject: str, asks: Sequence[Ask], *, lease: Lease | None, now: float) -> Grant | Shortfall:
         mine = self._subjects.get(subject)
-        if mine is not None and lease is None:
-            return rows.take(mine, asks, now, self._next_generation)
         known = mine is not None
         if mine is None:
             mine = {}

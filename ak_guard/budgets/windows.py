@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
@@ -48,10 +49,11 @@ class Window(RateLimitItemPerSecond):
         self.slot: str = f"{seconds}/{anchor}/{unit}"
         self.name: str = name or self.slot.replace("/", "-")
 
-    @classmethod
-    def of(cls, limit: Limit, prefix: str = "") -> Window:
-        """The window that a `Limit` describes; `prefix` goes before its name (`shared-`)."""
-        return cls(
+    @staticmethod
+    @lru_cache(maxsize=4_096)
+    def of(limit: Limit, prefix: str = "") -> Window:
+        """The window that a `Limit` describes; `prefix` goes before its name (`shared-`). Equal limits share one."""
+        return Window(
             limit.amount,
             limit.seconds,
             anchor=limit.anchor,
@@ -75,10 +77,14 @@ class Window(RateLimitItemPerSecond):
         return _calendar_bounds(self, now)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Window) and (self.amount, self.slot) == (other.amount, other.slot)
+        return isinstance(other, Window) and self._identity == other._identity
 
     def __hash__(self) -> int:
-        return hash((self.amount, self.slot))
+        return hash(self._identity)
+
+    @property
+    def _identity(self) -> tuple[int, str, str, str, int]:
+        return self.amount, self.slot, self.name, self.zone, self.week_start
 
 
 class Quota(Window):

@@ -57,6 +57,7 @@ WRONG: list[dict[str, Any]] = [
     {"on_unavailable": "open"},
     {"on_decision": "print"},
     {"clock": 0},
+    {"trusted_proxy": ["10.0.0.0/8"]},
 ]
 
 
@@ -199,7 +200,7 @@ async def test_report_mode_refuses_nothing_and_counts_what_it_would(
         answers = [await client.get("/", headers=bearer(secret)) for secret in (issued.secret, issued.secret, mint())]
         answers.append(await client.get("/"))
     assert [answer.status_code for answer in answers] == [200] * 4
-    assert [answer.json()["key"] for answer in answers] == ["prod-api", None, None, None]
+    assert [answer.json()["key"] for answer in answers] == ["prod-api", "prod-api", None, None]
     assert app.would_refuse == {"rate_limit_exceeded": 1, "invalid_api_key": 1, "missing_api_key": 1}
     assert (await keys.status(issued.key.id)).windows[0].used == 1
     assert "would refuse with rate_limit_exceeded" in caplog.text

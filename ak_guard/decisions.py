@@ -1,0 +1,68 @@
+"""What became of each request, told to whoever listens once it has ended."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+from ak_guard.records import ADMITTED, Decision
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.types import Message, Scope, Send
+
+    from ak_guard.guard import Case
+
+log: Final = logging.getLogger("ak_guard")
+
+
+class Watched:
+    """A `send` that remembers the status, and afterwards tells what was decided."""
+
+    __slots__ = ("_case", "_clock", "_listener", "_report", "_scope", "_send", "_status")
+
+    def __init__(
+        self,
+        send: Send,
+        listener: Callable[[Decision], object],
+        case: Case,
+        scope: Scope,
+        *,
+        report: bool,
+        clock: Callable[[], float],
+    ) -> None:
+        self._send = send
+        self._listener = listener
+        self._case = case
+        self._scope = scope
+        self._report = report
+        self._clock = clock
+        self._status: int | None = None
+
+    async def __call__(self, message: Message) -> None:
+        kind: str = message["type"]
+        if kind.endswith("http.response.start"):
+            self._status = message["status"]
+        elif kind == "websocket.accept":
+            self._status = 101
+        await self._send(message)
+
+    def tell(self) -> None:
+        case = self._case
+        decision = Decision(
+            code=ADMITTED if case.denial is None else case.denial.code,
+            enforced=case.denial is not None and not self._report,
+            key=case.subject.key if case.subject else None,
+            client=case.client.text if case.client else None,
+            method=self._scope.get("method", "GET"),
+            path=self._scope["path"],
+            cost=case.admission.cost if case.admission else 0,
+            status=self._status,
+            at=case.now,
+            duration=self._clock() - case.now,
+        )
+        try:
+            self._listener(decision)
+        except Exception:
+            log.exception("on_decision failed; the response was not touched by it")
