@@ -95,7 +95,7 @@ class KeyRules:
 
     def _read(self, entries: tuple[str, ...], field: str) -> IPSet | None:
         try:
-            return _ip_set(entries, field) if entries else None
+            return _ip_set(tuple(entries), field) if entries else None
         except InputError:
             self.unreadable = True
             return None

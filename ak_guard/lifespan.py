@@ -38,12 +38,12 @@ class Lifespan:
             await self._app(scope, told.receive, told.send)
         except Exception:
             if told.started:
-                await self._stop()
+                await told.stop()
                 raise
         if not told.started:
             await send({"type": "lifespan.startup.complete"})
             await receive()
-            await self._stop()
+            await told.stop()
             await send({"type": "lifespan.shutdown.complete"})
 
 
@@ -56,6 +56,13 @@ class _Told:
         self._send = send
         self._stop = stop
         self.started = False
+        self._stopped = False
+
+    async def stop(self) -> None:
+        """Once: an app may say that it failed and then raise as well."""
+        if not self._stopped:
+            self._stopped = True
+            await self._stop()
 
     async def receive(self) -> Message:
         if self._first is not None:
@@ -67,5 +74,5 @@ class _Told:
         if message["type"] in {"lifespan.startup.complete", "lifespan.startup.failed"}:
             self.started = True
         if message["type"] in {"lifespan.shutdown.complete", "lifespan.shutdown.failed", "lifespan.startup.failed"}:
-            await self._stop()
+            await self.stop()
         await self._send(message)

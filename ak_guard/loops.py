@@ -13,10 +13,14 @@ T = TypeVar("T")
 
 
 class PerLoop(Generic[T]):
-    """One `T` for each running event loop. A plain TestClient, for one, uses a new loop for each request."""
+    """One `T` for each running event loop. A plain TestClient, for one, uses a new loop for each request.
 
-    def __init__(self, make: Callable[[], T]) -> None:
+    What belonged to a loop that was closed is forgotten, or with `keep` held until `abandoned` takes it.
+    """
+
+    def __init__(self, make: Callable[[], T], *, keep: bool = False) -> None:
         self._make = make
+        self._keep = keep
         self._held: dict[int, tuple[asyncio.AbstractEventLoop, T]] = {}
         self._lock = threading.Lock()
 
@@ -27,15 +31,14 @@ class PerLoop(Generic[T]):
         if held is not None and held[0] is loop:
             return held[1]
         with self._lock:
+            if held is not None:
+                # The id is that of a loop that is gone, taken over by the running one.
+                self._held[-id(held)] = self._held.pop(id(loop))
+            if not self._keep:
+                self._held = {at: kept for at, kept in self._held.items() if not kept[0].is_closed()}
             made = self._make()
-            if held is None:
-                self._held[id(loop)] = (loop, made)
-                return made
-        # The id is that of a loop that is gone: keep what it held until `abandoned` takes it.
-        with self._lock:
-            self._held[-id(held)] = held
             self._held[id(loop)] = (loop, made)
-        return made
+            return made
 
     def abandoned(self) -> list[T]:
         """Take out what belongs to loops that were closed, to be put away by whoever still runs."""

@@ -14,7 +14,7 @@ from ak_guard.address import parse_address
 from ak_guard.assembly import open_backend, open_counters
 from ak_guard.backends.base import Closable, KeyFilter, KeyStore
 from ak_guard.budgets.ledger import Budget, peek
-from ak_guard.errors import ConfigurationError, InputError, NotFound
+from ak_guard.errors import BackendError, ConfigurationError, InputError, NotFound
 from ak_guard.explain import Explanation, explain
 from ak_guard.records import ApiKey, Group
 from ak_guard.status import Status
@@ -87,7 +87,11 @@ class KeyManager:
 
     async def __aenter__(self) -> Self:
         if isinstance(self.backend, Closable):
-            await self.backend.start()
+            try:
+                await self.backend.start()
+            except BackendError:
+                await self.backend.aclose()
+                raise
         return self
 
     async def __aexit__(
@@ -151,7 +155,7 @@ class KeyManager:
 
     async def get(self, key_id: str) -> ApiKey:
         """The key with this id."""
-        return await self.backend.get(key_id)
+        return await self.backend.get(_known_shape(key_id))
 
     async def list(
         self,
@@ -166,7 +170,8 @@ class KeyManager:
         """Keys that match, newest first; `after` is the id of the last key of the page before."""
         if not isinstance(limit, int) or not 1 <= limit <= inputs.MAX_PAGE:
             raise InputError("limit", f"{limit!r} must be a whole number from 1 to {inputs.MAX_PAGE}")
-        return await self.backend.list_keys(KeyFilter(search, group, enabled, owner), limit=limit, after=after)
+        where = KeyFilter(search, group, enabled, owner)
+        return await self.backend.list_keys(where, limit=limit, after=None if after is None else _known_shape(after))
 
     async def update(  # noqa: C901  # one line a field
         self,
@@ -209,7 +214,9 @@ class KeyManager:
             changes["metadata"] = inputs.metadata(metadata)
         if not isinstance(enabled, _Omitted):
             changes["enabled"] = inputs.flag("enabled", enabled)
-        return await self.backend.change(key_id, {**changes, "updated_at": datetime.fromtimestamp(now, UTC)})
+        return await self.backend.change(
+            _known_shape(key_id), {**changes, "updated_at": datetime.fromtimestamp(now, UTC)}
+        )
 
     async def disable(self, key_id: str) -> ApiKey:
         """Refuse this key from now on; `enable` lets it in again."""
@@ -221,14 +228,14 @@ class KeyManager:
 
     async def delete(self, key_id: str) -> None:
         """Remove a key for good, with its secrets and counters."""
-        await self.backend.delete(key_id)
+        await self.backend.delete(_known_shape(key_id))
         for counters in {id(store): store for store in (self._quotas, self._windows)}.values():
             await counters.forget(f"key/{key_id}")
 
     async def rotate(self, key_id: str, *, grace: Span | None = "1h", key: str | None = None) -> Issued:
         """Give a key a new secret; the old one works on for `grace` (None: not at all). All else stays, also the id."""
         now = self._clock()
-        current = await self.backend.get(key_id)
+        current = await self.get(key_id)
         secret = keys.mint(self._prefix)
         if key is not None:
             custom_keys.check(key, peppered=self.backend.peppered)
@@ -242,7 +249,7 @@ class KeyManager:
         """Give back the whole quota, the whole windows, or both. Windows that a group shares stay as they are."""
         if not quota and not limits:
             raise InputError("quota", "nothing to reset; say quota=True, limits=True or both")
-        budget = await self._budget(await self.backend.get(key_id))
+        budget = await self._budget(await self.get(key_id))
         for part in budget.parts:
             if part.subject != f"key/{key_id}":
                 continue
@@ -252,7 +259,7 @@ class KeyManager:
 
     async def status(self, key_id: str) -> Status:
         """What is used, held and left of quota and windows, and when they reset."""
-        budget = await self._budget(await self.backend.get(key_id))
+        budget = await self._budget(await self.get(key_id))
         return Status.of(budget, await peek(budget, self._clock()))
 
     async def explain(
@@ -271,13 +278,11 @@ class KeyManager:
             raise InputError("ip", f"{ip!r} is no address; write 203.0.113.7 or 2001:db8::1")
         inputs.units("cost", cost)
         # By digest first: only what looks like an id may reach a query or an error as text.
-        found = await self.backend.find(keys.digest(secret_or_id.encode()))
+        found = await self.backend.find(keys.digest(secret_or_id.encode("utf-8", "surrogatepass")))
         if found is not None:
             key, secret_until = found.key, found.valid_until
-        elif _ID.fullmatch(secret_or_id):
-            key, secret_until = await self.backend.get(secret_or_id), None
         else:
-            raise NotFound("no key has this id or secret")
+            key, secret_until = await self.get(secret_or_id), None
         group = await self._group(key.group)
         budget = key_budget(key, group, windows=self._windows, quotas=self._quotas)
         levels = await peek(budget, now, need=budget.charged(cost))
@@ -328,3 +333,10 @@ class KeyManager:
     async def _budget(self, key: ApiKey) -> Budget:
         group = await self._group(key.group)
         return key_budget(key, group, windows=self._windows, quotas=self._quotas)
+
+
+def _known_shape(key_id: str) -> str:
+    """Return what looks like an id. Anything else may be a secret pasted by mistake and is not repeated."""
+    if not _ID.fullmatch(key_id):
+        raise NotFound("no key has this id")
+    return key_id

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Never
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from ak_guard.assembly import Assembly, Options, assemble, refuse_unknown
 from ak_guard.backends.base import Closable
@@ -99,7 +99,7 @@ class ApiKeyMiddleware:
         ratelimit_headers: bool = True,
         on_decision: Callable[[Decision], object] | None = None,
         clock: Callable[[], float] = time.time,
-        **unknown: Never,
+        **unknown: object,
     ) -> None:
         self.app = app
         #: In report mode: how many requests would have been refused, by code.

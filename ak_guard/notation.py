@@ -42,6 +42,7 @@ _LIMIT: Final = re.compile(
     r"\s*(?P<amount>[0-9]+)\s*(?P<unit>[a-z]+?)??\s*(?:/|per)\s*(?P<count>[0-9]+)?\s*(?P<span>[a-z]+)\b\s*(?P<rest>.*)",
     re.IGNORECASE,
 )
+_LONGEST_TEXT: Final = 200
 _EXAMPLES: Final = "write AMOUNT/WINDOW such as 1000/5h, 3000/1d or '500 requests/1d calendar'"
 
 
@@ -74,7 +75,7 @@ def parse_duration(value: str | timedelta, field: str = "duration") -> int:
 
 def _span(value: str, field: str) -> tuple[int, int]:
     """Seconds, and those of the unit, of a text such as `5h` or `1 month`."""
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    match = _DURATION.fullmatch(_collapsed(value)) if isinstance(value, str) else None
     unit = _UNIT_SECONDS.get(match[2].lower()) if match else None
     if match is None or unit is None or match[2] == "M":
         raise InputError(field, f"{value!r} is no duration; write 30s, 15m, 5h, 1d or 7d")
@@ -85,6 +86,11 @@ def _checked_seconds(seconds: int, field: str) -> int:
     if not 1 <= seconds <= MAX_SECONDS:
         raise InputError(field, "must last at least one second and at most ten years")
     return seconds
+
+
+def _collapsed(text: str) -> str:
+    """The text without repeated blanks, empty when it is longer than a person would type: patterns stay quick."""
+    return re.sub(r"\s+", " ", text).strip() if len(text) <= _LONGEST_TEXT else ""
 
 
 def duration_text(seconds: int) -> str:
@@ -100,7 +106,7 @@ def parse_limit(text: str, field: str = "limits") -> LimitParts:
 
     The notation of `limits` is read too (`1000/5 hour`, `10 per minute`). Raises `InputError` naming `field`.
     """
-    match = _LIMIT.fullmatch(text) if isinstance(text, str) else None
+    match = _LIMIT.fullmatch(_collapsed(text)) if isinstance(text, str) else None
     if match is None:
         raise InputError(field, f"{text!r} is no limit; {_EXAMPLES}")
     amount = int(match["amount"][:20])

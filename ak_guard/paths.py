@@ -19,6 +19,7 @@ _ODD_RAW: Final = re.compile(rb"%(?:2e|2f|5c|00)|\\", re.IGNORECASE)
 # An encoding within an encoding within one is the deepest that is looked into; anything deeper is refused by routes.
 _DEEPEST: Final = 4
 _REMEMBERED: Final = 256
+_REMEMBERED_LENGTH: Final = 256
 
 
 def app_path(scope: Mapping[str, Any]) -> str:
@@ -105,7 +106,8 @@ class Routes:
             # Paths repeat; whoever makes up new ones only pays the look-up again.
             if len(self._seen) >= _REMEMBERED:
                 self._seen.clear()
-            self._seen[asked] = verdict
+            if len(asked[1]) <= _REMEMBERED_LENGTH:
+                self._seen[asked] = verdict
         return verdict
 
     def allow_path(self, method: str, path: str, raw_path: bytes | None = None) -> bool:

@@ -278,6 +278,10 @@ def _routes(routes: Iterable[str]) -> tuple[str, ...]:
         method, _, path = route.rpartition(" ")
         if not (path == "*" or path.startswith("/")) or (method and not method.isalpha()):
             raise InputError("routes", f"{route!r} is no route; write '/v1/models', 'POST /v1/chat/*' or '*'")
+        if any("*" in part and part != "*" for part in path.rstrip("*").split("/")):
+            raise InputError(
+                "routes", f"{route!r}: a * within a path stands for one whole segment, such as /v1/*/status"
+            )
     return kept
 
 

@@ -121,7 +121,7 @@ class Closable(Protocol):
     """A backend that holds connections. Each `start` is one user; the last one to call `aclose` closes."""
 
     async def start(self) -> None:
-        """Enter, and open as far as that is possible now. Raises `BackendError` when the store is away."""
+        """Enter, and open. Raises `BackendError` when the store is away: entered all the same, it is tried again."""
         ...
 
     async def aclose(self) -> None:

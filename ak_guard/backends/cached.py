@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import threading
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from cachetools import LRUCache
@@ -12,6 +13,7 @@ from cachetools import LRUCache
 from ak_guard.backends.base import TellsChanges
 from ak_guard.errors import AkGuardError, BackendError
 from ak_guard.loops import PerLoop
+from ak_guard.records import ApiKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,8 +67,10 @@ class CachedLookup(Generic[T]):
         # LRU with the deadline in the value: a TTLCache costs six times as much to read.
         self._entries: LRUCache[bytes, Entry[T]] = LRUCache(size)
         self._misses: LRUCache[bytes, Entry[T]] = LRUCache(size)
-        self._flights: PerLoop[dict[bytes, asyncio.Future[Entry[T]]]] = PerLoop(dict)
+        self._flights: PerLoop[dict[tuple[bytes, int], asyncio.Future[Entry[T]]]] = PerLoop(dict)
         self._changes = 0
+        # One process may serve from several event loops, each in a thread of its own.
+        self._lock = threading.Lock()
         self._unwatch: Callable[[], None] | None = None
         self.start()
 
@@ -77,9 +81,10 @@ class CachedLookup(Generic[T]):
 
     def get(self, digest: bytes, now: float) -> Entry[T] | None:
         """What is remembered and still fresh. A clock that was set back makes it stale."""
-        entry = self._entries.get(digest)
-        if entry is None:
-            entry = self._misses.get(digest)
+        with self._lock:
+            entry = self._entries.get(digest)
+            if entry is None:
+                entry = self._misses.get(digest)
         if entry is not None and entry.asked_at <= now < entry.fresh_until:
             return entry
         return None
@@ -97,14 +102,16 @@ class CachedLookup(Generic[T]):
             return await self._fly(digest, now)
         except BackendError:
             entry = self._entries.get(digest)
-            if entry is None or not now - entry.asked_at < self._stale:
+            if entry is None or not 0 <= now - entry.asked_at < self._stale:
                 raise
             log.warning("the key backend is down; key %s goes on with what was known", entry.key_id)
             return entry
 
     async def _fly(self, digest: bytes, now: float) -> Entry[T]:
+        # A question asked before a change is no answer to those who come after it.
+        question = (digest, self._changes)
         flights = self._flights.get()
-        while (flight := flights.get(digest)) is not None:
+        while (flight := flights.get(question)) is not None:
             # Waited for without being awaited, so that a caller who gives up takes the answer from nobody.
             await asyncio.wait([flight])
             if not flight.cancelled():
@@ -112,7 +119,7 @@ class CachedLookup(Generic[T]):
             # Whoever asked went away; one of those who waited asks next, the others find what it was told.
             if (entry := self.get(digest, now)) is not None:
                 return entry
-        flight = flights[digest] = asyncio.get_running_loop().create_future()
+        flight = flights[question] = asyncio.get_running_loop().create_future()
         try:
             entry = await self._ask(digest, now)
         except Exception as error:
@@ -126,43 +133,46 @@ class CachedLookup(Generic[T]):
             flight.set_result(entry)
             return entry
         finally:
-            del flights[digest]
+            del flights[question]
 
     async def _ask(self, digest: bytes, now: float) -> Entry[T]:
         changes = self._changes
         try:
             found = await self._lookup.find(digest)
+            value = None if found is None else self._prepared(digest, found)
         except AkGuardError:
             raise
         except Exception as error:
-            # Somebody else's backend failed in its own way: that too is an outage and not a reason to answer 500.
-            log.exception("the key backend %s failed", type(self._lookup).__name__)
+            # Somebody else's backend failed in its own way: that too is an outage and not a reason to answer 500. Only
+            # the kind of error is told: its text may hold the digest.
+            log.error("the key backend %s failed with %s", type(self._lookup).__name__, type(error).__name__)
             raise BackendError("the key backend failed") from error
-        if found is None:
-            entry: Entry[T] = Entry(None, None, now, now + min(self._ttl, MISS_SECONDS))
-        else:
-            entry = Entry(self._prepared(digest, found), found, now, now + self._ttl)
-        if changes == self._changes:
-            self._entries.pop(digest, None)
-            self._misses.pop(digest, None)
-            (self._misses if found is None else self._entries)[digest] = entry
+        ttl = min(self._ttl, MISS_SECONDS) if found is None else self._ttl
+        entry = Entry(value, found, now, now + ttl)
+        with self._lock:
+            if changes == self._changes:
+                self._entries.pop(digest, None)
+                self._misses.pop(digest, None)
+                (self._misses if found is None else self._entries)[digest] = entry
         return entry
 
     def _prepared(self, digest: bytes, found: Found) -> T:
         """Most look-ups find what was known before, and preparing costs more than comparing."""
         known = self._entries.get(digest)
-        if known is not None and known.value is not None and known.found == found:
+        # Only frozen records can be compared with what they were.
+        if known is not None and known.value is not None and type(found.key) is ApiKey and known.found == found:
             return known.value
         return self._prepare(found)
 
     def drop(self, key_id: str | None) -> None:
         """Forget one key, or everything. An answer on its way is used once but not remembered."""
-        self._changes += 1
-        self._misses.clear()
-        for entry in list(self._entries.values()):
-            if key_id is None or entry.key_id == key_id:
-                # It stays known, so that its holder is not taken for a stranger, but it no longer counts for anything.
-                entry.asked_at = entry.fresh_until = -math.inf
+        with self._lock:
+            self._changes += 1
+            self._misses.clear()
+            for entry in self._entries.values():
+                if key_id is None or entry.key_id == key_id:
+                    # It stays known, so that its holder is not taken for a stranger, but it counts for nothing.
+                    entry.asked_at = entry.fresh_until = -math.inf
 
     async def aclose(self) -> None:
         """Stop listening. What is being asked is answered to those who wait."""

@@ -65,4 +65,7 @@ def counters_from(limits: Storage | MultiWindowSupport | str) -> MultiWindowSupp
     try:
         return ForeignStorage(storage_from_string(uri))  # type: ignore[arg-type]  # checked by ForeignStorage
     except (LimitsConfigurationError, ImportError, ValueError, AssertionError) as error:
-        raise ConfigurationError(f"limits: {uri.partition(':')[0]} cannot be used: {error}") from error
+        # The error's own text may hold the URI, and that a password.
+        raise ConfigurationError(
+            f"limits: a storage of the scheme {uri.partition(':')[0]} cannot be used ({type(error).__name__})"
+        ) from None

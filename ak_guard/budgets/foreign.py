@@ -80,9 +80,11 @@ class ForeignStorage(MultiWindowSupport):
         self._unposted += [(subject, change, now) for change in changes if change.units > 0]
 
     async def flush(self) -> None:
+        # Oldest first, and each is forgotten only once it is counted.
         while self._unposted:
-            subject, settled, now = self._unposted.pop()
+            subject, settled, now = self._unposted[0]
             await self._hit(subject, settled.window, settled.units, now)
+            self._unposted.pop(0)
 
     async def aclose(self) -> None:
         await self.flush()
@@ -90,7 +92,7 @@ class ForeignStorage(MultiWindowSupport):
     @property
     def _sliding(self) -> SlidingWindowCounterSupport:
         if not isinstance(self._storage, SlidingWindowCounterSupport):
-            raise ConfigurationError(f"limits: {type(self._storage).__name__} of `limits` has no sliding windows")
+            raise BudgetError(f"limits: {type(self._storage).__name__} of `limits` has no sliding windows")
         return self._storage
 
     def _key(self, subject: str, window: Window, now: float) -> str:

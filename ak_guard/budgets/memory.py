@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -46,30 +47,35 @@ class MemoryStorage(Storage, MultiWindowSupport):
         self._due: dict[int, list[str]] = {}
         self._due_order: list[int] = []
         self._next_generation = itertools.count(1).__next__
+        # Endpoints that are no coroutines charge from threads, and each thread may have an event loop of its own.
+        self._lock = threading.RLock()
 
     @property
     def promise(self) -> Promise:
         return Promise(durable=False, shared=False)
 
     def acquire_at_once(self, subject: str, asks: Sequence[Ask], *, now: float) -> Grant | Shortfall | None:
-        mine = self._subjects.get(subject)
-        return None if mine is None else rows.take(mine, asks, now, self._next_generation)
+        with self._lock:
+            mine = self._subjects.get(subject)
+            return None if mine is None else rows.take(mine, asks, now, self._next_generation)
 
     async def acquire(self, subject: str, asks: Sequence[Ask], *, lease: Lease | None, now: float) -> Grant | Shortfall:
-        mine = self._subjects.get(subject)
-        known = mine is not None
-        if mine is None:
-            mine = {}
-        outcome = rows.take(mine, asks, now, self._next_generation)
-        if not known and mine:
-            self._subjects[subject] = mine
-            self._remember_end(subject, mine)
-            self._sweep(now)
-        if lease is not None and isinstance(outcome, Grant):
-            self._drop_dead_leases(now)
-            slots = [ask.window.slot for ask in asks]
-            self._leases[lease.id] = (lease, subject, list(zip(slots, outcome.taken, outcome.generations, strict=True)))
-        return outcome
+        with self._lock:
+            mine = self._subjects.get(subject)
+            known = mine is not None
+            if mine is None:
+                mine = {}
+            outcome = rows.take(mine, asks, now, self._next_generation)
+            if not known and mine:
+                self._subjects[subject] = mine
+                self._remember_end(subject, mine)
+                self._sweep(now)
+            if lease is not None and isinstance(outcome, Grant):
+                self._drop_dead_leases(now)
+                slots = [ask.window.slot for ask in asks]
+                parts = list(zip(slots, outcome.taken, outcome.generations, strict=True))
+                self._leases[lease.id] = (lease, subject, parts)
+            return outcome
 
     def _drop_dead_leases(self, now: float) -> None:
         """A lease past its deadline counts as spent. The oldest stand first."""
@@ -80,10 +86,11 @@ class MemoryStorage(Storage, MultiWindowSupport):
             del self._leases[oldest]
 
     async def give_back(self, lease_id: str, unspent: dict[str, int]) -> None:
-        _, subject, parts = self._leases.pop(lease_id, (None, "", []))
-        mine = self._subjects.get(subject, {})
-        for slot, taken, generation in parts:
-            rows.give_back(mine, slot, min(taken, unspent.get(slot, 0)), generation)
+        with self._lock:
+            _, subject, parts = self._leases.pop(lease_id, (None, "", []))
+            mine = self._subjects.get(subject, {})
+            for slot, taken, generation in parts:
+                rows.give_back(mine, slot, min(taken, unspent.get(slot, 0)), generation)
 
     async def peek(self, subject: str, windows: Sequence[Window], *, now: float, need: int = 0) -> list[Level]:
         mine = self._subjects.get(subject, {})
@@ -98,12 +105,13 @@ class MemoryStorage(Storage, MultiWindowSupport):
             mine.pop(window.slot, None)
 
     def settle(self, subject: str, changes: Sequence[Change], *, now: float) -> None:
-        mine = self._subjects.setdefault(subject, {})
-        known = bool(mine)
-        for settled in changes:
-            rows.change(mine, settled, now, self._next_generation)
-        if not known:
-            self._remember_end(subject, mine)
+        with self._lock:
+            mine = self._subjects.setdefault(subject, {})
+            known = bool(mine)
+            for settled in changes:
+                rows.change(mine, settled, now, self._next_generation)
+            if not known:
+                self._remember_end(subject, mine)
 
     async def forget(self, subject: str) -> None:
         self._subjects.pop(subject, None)

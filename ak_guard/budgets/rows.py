@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # A sliding window frees just after the moment at which its weighted count is whole; below the resolution of clocks.
 _TICK = 1e-6
+# What a database column of 64 bits holds; no settlement may pass it.
+_MOST = 2**62
 
 
 Rows = dict[str, Row]
@@ -131,7 +133,7 @@ def change(rows: Rows, settled: Change, now: float, next_generation: Callable[[]
     row = rows.get(window.slot)
     if row is None or now >= row.end:
         row = rows[window.slot] = rolled(window, row, now, next_generation())
-    row.used = max(0, row.used + units)
+    row.used = max(0, min(_MOST, row.used + units))
     return True
 
 

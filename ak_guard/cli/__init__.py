@@ -1,4 +1,4 @@
-"""The command `ak-guard`: keys and groups from a terminal or a script. Needs the extra `cli`."""
+"""The command `ak-guard`: keys and groups from a terminal or a script. Needs the extras `cli` and `sql`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def main() -> None:
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in _NEEDED:
             raise
-        sys.stderr.write("pip install 'ak_guard[cli]'\n")
+        sys.stderr.write("error: the command needs an extra; run: pip install 'ak_guard[sql,cli]'\n")
         sys.exit(1)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -23,7 +23,7 @@ def enable(context: typer.Context, keys: KeyIds, db: Db = None, as_json: AsJson 
 
 
 def disable(context: typer.Context, keys: KeyIds, db: Db = None, as_json: AsJson = False) -> None:
-    """Refuse keys from now on. If one is not found, none is changed."""
+    """Refuse keys. If one is not found, none is changed."""
     _switch(Desk(context, db, as_json), keys, on=False)
 
 
@@ -38,6 +38,7 @@ def _switch(desk: Desk, texts: list[str], *, on: bool) -> None:
         {"keys": [documents.key(key, desk.now) for key in changed]},
         *(f"{done} {key.name} ({key.id})" for key in changed),
     )
+    desk.note_delay()
 
 
 def rotate(
@@ -46,7 +47,7 @@ def rotate(
     grace: Annotated[
         str, typer.Option(metavar="DURATION", help="How long the old secret works on; 0: not at all.")
     ] = "1h",
-    no_grace: Annotated[bool, typer.Option("--no-grace", help="The old secret ends at once.")] = False,
+    no_grace: Annotated[bool, typer.Option("--no-grace", help="Let the old secret end with this command.")] = False,
     custom_key: CustomKey = False,
     db: Db = None,
     as_json: AsJson = False,
@@ -62,6 +63,7 @@ def rotate(
     issued = desk.run(work)
     issue.hand_over(desk, issued, "rotated")
     desk.note("The old secret has ended." if lasting is None else f"The old secret works on for {lasting}.")
+    desk.note_delay()
 
 
 def delete(context: typer.Context, keys: KeyIds, yes: Yes = False, db: Db = None, as_json: AsJson = False) -> None:
@@ -79,6 +81,7 @@ def delete(context: typer.Context, keys: KeyIds, yes: Yes = False, db: Db = None
 
     deleted = desk.run(work)
     desk.answer({"deleted": [key.id for key in deleted]}, *(f"deleted {key.name} ({key.id})" for key in deleted))
+    desk.note_delay()
 
 
 def reset(

@@ -51,6 +51,7 @@ def _top(
     The store of keys is named by --db or by AK_GUARD_BACKEND.
     Secrets are shown once, when they are made.
     They are read from standard input, never from arguments.
+    Errors are one line of text on standard error, also with --json; programs read the exit code.
 
     Exit codes:
     0  done

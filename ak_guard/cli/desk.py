@@ -9,6 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
 import typer
@@ -28,7 +29,9 @@ Db = Annotated[
     str | None,
     typer.Option("--db", metavar="URL", help="Where keys are kept: sqlite:///keys.db. Default: AK_GUARD_BACKEND."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON document on standard output.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Answer with one JSON document. Errors stay text on standard error.")
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +60,22 @@ class Desk:
         self.now: datetime = datetime.now(UTC)
         self.url: str = _checked(db or given.db or os.environ.get(BACKEND_VARIABLE))
 
-    def run(self, work: Callable[[KeyManager], Awaitable[T]]) -> T:
-        """Open the store, do the work, close it again."""
+    def run(self, work: Callable[[KeyManager], Awaitable[T]], *, makes: bool = False) -> T:
+        """Open the store, do the work, close it again. Only with `makes` may the work begin a new database."""
+        manager = KeyManager(self.url)
+        missing = _missing_file(manager)
+        if missing and not makes:
+            raise ConfigurationError(f"backend: no database at {missing}; `ak-guard keys create` makes one")
 
         async def opened() -> T:
-            async with KeyManager(self.url) as manager:
+            async with manager:
                 return await work(manager)
 
-        return asyncio.run(opened())
+        try:
+            return asyncio.run(opened())
+        finally:
+            if missing and missing.exists():
+                self.note(f"made the database {missing}")
 
     def answer(self, document: dict[str, Any], *shown: RenderableType) -> None:
         """Print the document for a script, or what is shown for people."""
@@ -79,6 +90,20 @@ class Desk:
     def note(self, text: str) -> None:
         """Say something to people beside the answer."""
         typer.echo(text, err=True)
+
+    def note_delay(self) -> None:
+        """Say when running apps see the change that was made."""
+        self.note("Running apps follow within their cache_ttl (30 s by default).")
+
+
+def _missing_file(manager: KeyManager) -> Path | None:
+    """The absolute path of the SQLite file, where it is one and is not there yet."""
+    url = getattr(getattr(manager.backend, "database", None), "url", None)
+    # With `uri=true` the driver reads more than a path from it.
+    if url is None or "uri" in url.query:
+        return None
+    file = Path(url.database).absolute()
+    return None if file.exists() else file
 
 
 def _checked(url: str | None) -> str:

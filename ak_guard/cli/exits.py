@@ -32,13 +32,20 @@ _HINTS: Final = {
     "quota": "write --quota 100000, in units",
     "expires_at": "write --expires-at 2027-01-31T12:00:00Z",
     "expires_in": "write --expires-in 30d",
-    "grace": "write --grace 1h, or --no-grace to end the old secret at once",
-    "limit": "write --page-size 50",
+    "grace": "write --grace 1h, or --no-grace for none",
+    "--page-size": "write --page-size 50",
     "key": "leave --custom-key out to have a good one generated",
     "at": "write --at 2027-01-31T12:00:00Z",
     "metadata": "write --metadata team=billing, once for each entry",
     "routes": "write --route 'POST /v1/chat/*', once for each route",
     "multiplier": "write --multiplier 2 or --multiplier 0.5",
+    "--quota": "write --quota 100000, in units",
+    "--cost": "write --cost 20, in units",
+}
+_DATABASE_HINT: Final = "the database is named by --db URL or AK_GUARD_BACKEND"
+_SETUP_HINTS: Final = {
+    "pepper": "it is read from AK_GUARD_PEPPER; the app needs the same one",
+    "backend: memory:": "a file serves both: --db sqlite:///keys.db here and backend='sqlite:///keys.db' in the app",
 }
 
 
@@ -85,12 +92,15 @@ def _verdict(error: Exception) -> tuple[int, str, str]:
                 "`ak-guard keys list` and `ak-guard groups list` show what there is",
             )
         case AkGuardError():
-            return SETUP, _with_field(str(error)), "the database is named by --db URL or AK_GUARD_BACKEND"
+            problem = _with_field(str(error))
+            hints = (hint for start, hint in _SETUP_HINTS.items() if problem.startswith(start))
+            return SETUP, problem, next(hints, _DATABASE_HINT)
         case typer.Abort():
             return USAGE, "input: it ended before an answer was given; nothing was changed", ""
         case UnicodeError():
             return USAGE, "input: it holds bytes that are no text", "arguments and standard input are read as UTF-8"
-    return USAGE, _usage(error), _where_help_is(error)
+    problem = _usage(error)
+    return USAGE, problem, _HINTS.get(problem.partition(":")[0]) or _where_help_is(error)
 
 
 def _with_field(problem: str) -> str:
@@ -101,6 +111,8 @@ def _with_field(problem: str) -> str:
 def _usage(error: Exception) -> str:
     """What the parser of arguments found, as `--option: problem` where it is about one option."""
     message = str(getattr(error, "message", error)).removeprefix("Value error, ")
+    if message.startswith("Input should be a valid integer"):
+        message = "must be a whole number"
     options = getattr(getattr(error, "param", None), "opts", ())
     if message and options:
         return f"{options[-1]}: {message}"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ak_guard import custom_keys, inputs, keys
 from ak_guard.errors import InputError, NotFound
+from ak_guard.records import DEFAULT_GROUP
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,13 +26,13 @@ async def find_key(manager: KeyManager, text: str) -> ApiKey:
     try:
         return await manager.get(text)
     except NotFound:
-        named = await _named(manager, text)
-    if not named:
+        having = await named(manager, text)
+    if not having:
         raise NotFound(f"no key has the id or name {_quoted(text)}")
-    if len(named) > 1:
-        ids = ", ".join(key.id for key in named)
-        raise InputError("id", f"{len(named)} keys are named {text!r}; say which by id: {ids}")
-    return named[0]
+    if len(having) > 1:
+        ids = ", ".join(key.id for key in having)
+        raise InputError("id", f"{len(having)} keys are named {text!r}; say which by id: {ids}")
+    return having[0]
 
 
 async def find_keys(manager: KeyManager, texts: Iterable[str]) -> list[ApiKey]:
@@ -40,17 +41,29 @@ async def find_keys(manager: KeyManager, texts: Iterable[str]) -> list[ApiKey]:
     return list({key.id: key for key in found}.values())
 
 
-async def _named(manager: KeyManager, name: str) -> list[ApiKey]:
+async def named(manager: KeyManager, name: str) -> list[ApiKey]:
+    """All keys with exactly this name."""
     # Databases fold the case of ASCII only in the same way as we do; other names are compared one by one.
     search = name if name.isascii() else None
-    named: list[ApiKey] = []
+    having: list[ApiKey] = []
     after: str | None = None
     while True:
         page = await manager.list(search=search, limit=inputs.MAX_PAGE, after=after)
-        named += [key for key in page if key.name == name]
+        having += [key for key in page if key.name == name]
         if len(page) < inputs.MAX_PAGE:
-            return named
+            return having
         after = page[-1].id
+
+
+async def knows_group(manager: KeyManager, name: str) -> bool:
+    """Whether this store can tell the rules of a group. `default` has none until somebody stores some."""
+    if name == DEFAULT_GROUP:
+        return True
+    try:
+        await manager.get_group(name)
+    except NotFound:
+        return False
+    return True
 
 
 def _quoted(text: str) -> str:

@@ -67,7 +67,7 @@ def create(
     async def work(manager: KeyManager) -> Group:
         return await manager.create_group(made)
 
-    _answer(desk, desk.run(work))
+    _answer(desk, desk.run(work, makes=True))
 
 
 @groups.command("list", epilog=examples("groups list", "groups list --json"))
@@ -124,7 +124,7 @@ def update(
     db: Db = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change a group; its keys follow at once. What is not named stays; what is named is replaced as a whole."""
+    """Change a group and so what its keys may do. What is not named stays; what is named is replaced as a whole."""
     desk = Desk(context, db, as_json)
     given = {
         "routes": route or None,
@@ -153,6 +153,7 @@ def update(
         return await manager.update_group(Group(old.name, **{**kept, **changes}))
 
     _answer(desk, desk.run(work))
+    desk.note_delay()
 
 
 @groups.command(epilog=examples("groups delete trial", "groups delete trial --yes"))
@@ -170,6 +171,7 @@ def delete(context: typer.Context, name: GroupName, yes: Yes = False, db: Db = N
 
     deleted = desk.run(work)
     desk.answer({"deleted": [deleted.name]}, f"deleted the group {deleted.name}")
+    desk.note_delay()
 
 
 def _count(keys: int) -> str:

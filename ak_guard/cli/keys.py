@@ -9,7 +9,7 @@ import typer
 
 from ak_guard.cli import actions, ask, documents, issue, show, templates
 from ak_guard.cli.desk import AsJson, Db, Desk, examples, remember
-from ak_guard.cli.find import find_key
+from ak_guard.cli.find import find_key, knows_group
 from ak_guard.cli.options import (
     AllowIp,
     CustomKey,
@@ -27,6 +27,7 @@ from ak_guard.cli.options import (
     entries,
 )
 from ak_guard.errors import InputError, NotFound
+from ak_guard.inputs import MAX_PAGE
 from ak_guard.manager import Issued, KeyManager
 from ak_guard.records import ApiKey
 from ak_guard.status import Status
@@ -98,13 +99,13 @@ def create(
     if custom_key:
         rules["key"] = ask.secret("Text of the key", twice=True)
 
-    async def work(manager: KeyManager) -> tuple[Issued, str]:
+    async def work(manager: KeyManager) -> tuple[Issued, str, str]:
         issued = await manager.create(name, **rules)
-        return issued, await issue.group_note(manager, issued.key)
+        return issued, await issue.group_note(manager, issued.key), await issue.name_note(manager, issued.key)
 
-    issued, note = desk.run(work)
+    issued, *notes = desk.run(work, makes=True)
     issue.hand_over(desk, issued, "created")
-    issue.advise(desk, issued.key, note)
+    issue.advise(desk, issued.key, *notes)
 
 
 @keys.command(
@@ -127,6 +128,8 @@ def list_(
 ) -> None:
     """List keys, newest first."""
     desk = Desk(context, db, as_json)
+    if not 1 <= page_size <= MAX_PAGE:
+        raise InputError("--page-size", f"{page_size} must be a whole number from 1 to {MAX_PAGE}")
     counted = usage if usage is not None else not desk.as_json
 
     async def work(manager: KeyManager) -> list[tuple[ApiKey, Status | None]]:
@@ -159,16 +162,16 @@ def show_(context: typer.Context, key: KeyId, db: Db = None, as_json: AsJson = F
     """Show all rules of a key and what is used of its quota and windows."""
     desk = Desk(context, db, as_json)
 
-    async def work(manager: KeyManager) -> tuple[ApiKey, Status]:
+    async def work(manager: KeyManager) -> tuple[ApiKey, Status, bool]:
         found = await find_key(manager, key)
-        return found, await manager.status(found.id)
+        return found, await manager.status(found.id), await knows_group(manager, found.group)
 
-    found, status = desk.run(work)
+    found, status, group_is_known = desk.run(work)
     desk.answer(
         {"key": documents.key(found, desk.now), "status": documents.status(status)},
         show.key_rules(found, desk.now),
         "",
-        show.budgets(status, desk.now),
+        *show.budgets(status, desk.now, unknown_group=None if group_is_known else found.group),
     )
 
 
@@ -242,6 +245,8 @@ def update(
 
     changed, note = desk.run(work)
     desk.answer({"key": documents.key(changed, desk.now)}, show.key_rules(changed, desk.now))
+    issue.say_done(desk, changed, "updated")
+    desk.note_delay()
     issue.advise(desk, changed if name else None, note)
 
 

@@ -10,9 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from ak_guard.cli import documents, words
+from ak_guard.records import DEFAULT_GROUP
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
     from rich.console import RenderableType
@@ -67,11 +68,18 @@ def key_rules(key: ApiKey, now: datetime) -> Table:
     return table
 
 
-def budgets(status: Status, now: datetime) -> RenderableType:
-    """What is used of everything that can run out."""
+def budgets(status: Status, now: datetime, *, unknown_group: str | None) -> Iterator[RenderableType]:
+    """What is used of everything that can run out, as far as this store knows it."""
     rows = [*([status.quota] if status.quota else []), *status.windows]
-    if not rows:
-        return Text("No quota and no windows: this key is not limited.")
+    if rows:
+        yield _budget_table(rows, now)
+    if unknown_group is not None:
+        yield Text(f"The limits of group {unknown_group!r} are not stored here; the app may define it.")
+    elif not rows:
+        yield Text("No quota and no windows: this key is not limited.")
+
+
+def _budget_table(rows: Iterable[BudgetStatus], now: datetime) -> Table:
     table = _table("Budget", "Used/limit", "Left", "Held", "Resets")
     for budget in rows:
         unit = "" if budget.unit == "units" else f" {budget.unit}"
@@ -183,6 +191,9 @@ def _windows(key: ApiKey, status: Status | None, now: datetime) -> str:
     for window in status.windows:
         reset = "" if window.resets_at is None else f", resets {words.distance(window.resets_at, now)}"
         lines.append(f"{window.name} {window.used}/{window.limit}{reset}")
+    if not lines and key.limits is None and key.group != DEFAULT_GROUP:
+        # The app may define a group that is not stored here.
+        return f"group {key.group}"
     return "\n".join(lines) or "none"
 
 

@@ -28,6 +28,14 @@ def distance(moment: datetime, now: datetime) -> str:
     return f"in {span(seconds)}" if seconds > 0 else f"{span(seconds)} ago"
 
 
+def expiry(moment: datetime | None, now: datetime) -> str:
+    """`never expires`, `expires 2027-11-18 08:03 UTC, in 360 days` or `expired 2027-11-18 08:03 UTC, 2 hours ago`."""
+    if moment is None:
+        return "never expires"
+    word = "expires" if moment > now else "expired"
+    return f"{word} {moment:%Y-%m-%d %H:%M} UTC, {distance(moment, now)}"
+
+
 def stamp(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
 

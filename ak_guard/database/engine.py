@@ -9,6 +9,7 @@ from json import JSONDecodeError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from alembic.util.exc import CommandError
 from sqlalchemy import Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -49,7 +50,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.url: URL = _checked_url(url)
-        self._pools = PerLoop(lambda: _Pools(self.url.set(drivername="sqlite+aiosqlite")))
+        self._pools = PerLoop(lambda: _Pools(self.url.set(drivername="sqlite+aiosqlite")), keep=True)
         self._current = False
         self._migrating = threading.Lock()
 
@@ -86,7 +87,8 @@ class Database:
             raise failure(f"the database failed ({type(error).__name__})") from error
 
     async def aclose(self) -> None:
-        """Close every connection, also those of loops that are gone."""
+        """Close every connection, also those of loops that are gone. The next use looks at the schema again."""
+        self._current = False
         for pools in self._pools.drain():
             await pools.dispose()
 
@@ -103,7 +105,7 @@ class Database:
             _begin_with(engine, "BEGIN IMMEDIATE")
             try:
                 upgrade(engine)
-            except (SQLAlchemyError, OSError) as error:
+            except (SQLAlchemyError, OSError, CommandError) as error:
                 raise BackendError(f"cannot open the database {self.url.database}: {_cause(error)}") from error
             finally:
                 engine.dispose()
