@@ -93,6 +93,7 @@ def assemble(options: Options) -> Assembly:
             service=service,
             windows=windows,
             quotas=quotas,
+            clock=options.clock,
         ),
         ttl=options.cache_ttl,
         size=options.cache_size,

@@ -93,7 +93,10 @@ def explain(
     return Explanation(key, _datetime(now), first.code or "", found, passes_at)
 
 
-_NOT_STORED: Final = "no group named {!r} is stored here; a service that defines it in its code may let the key in, with limits of its own"
+_NOT_STORED: Final = (
+    "no group named {!r} is stored here; a service that defines it in its code may let the key in, "
+    "with limits of its own"
+)
 
 # Among budgets the guard names what can never pass first, then the quota, then windows.
 _BUDGET_ORDER = {"cost_exceeds_limit": 1, "insufficient_quota": 2, "rate_limit_exceeded": 3}

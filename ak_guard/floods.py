@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING, Final
 
 from ak_guard.address import Address, IPSet
-from ak_guard.budgets.base import Ask, Shortfall
+from ak_guard.budgets.base import Ask, Lease, Shortfall
 from ak_guard.budgets.memory import MemoryStorage
 from ak_guard.budgets.windows import Window
 from ak_guard.loops import PerLoop
@@ -31,40 +32,43 @@ class FailureLimit:
         self._window = None if limit is None else Window.of(limit)
         self._counters = MemoryStorage()
         self._private = IPSet.private()
+        self._attempts = itertools.count()
         self._shared: PerLoop[list[int]] = PerLoop(lambda: [0])
 
     def attempt(self, client: Address | None) -> _Attempt:
         """One look-up of a key that is not known to be good: `async with` it."""
         return _Attempt(self, client)
 
-    async def admit(self, client: Address | None, now: float) -> Denial | None:
-        """May this address look up a key that it may have made up?"""
+    async def admit(self, client: Address | None, now: float) -> Denial | str:
+        """May this address look up a key that it may have made up? A refusal, or the name of the attempt.
+
+        The attempt counts as failed from here on, also when the caller does not wait for the answer.
+        """
         if self._window is None:
-            return None
+            return ""
         if self._is_shared(client):
             running = self._shared.get()
-            return _too_many(1) if running[0] >= MAX_SHARED_LOOKUPS else None
+            return _too_many(1) if running[0] >= MAX_SHARED_LOOKUPS else ""
         subject = client.bucket if client else ""
-        (level,) = await self._counters.peek(subject, [self._window], now=now)
-        if level.used < self._window.amount:
-            return None
+        attempt = Lease(str(next(self._attempts)), "", now + self._window.seconds)
+        if await self._counters.acquire(subject, [Ask(self._window, 1)], lease=attempt, now=now):
+            return attempt.id
         # Nobody is locked out for good: a right key gets through within a second.
         spared = await self._counters.acquire(f"{subject}/spared", [Ask(_ONE_A_SECOND, 1)], lease=None, now=now)
-        return _too_many(math.ceil(spared.ends[0] - now)) if isinstance(spared, Shortfall) else None
+        return _too_many(math.ceil(spared.ends[0] - now)) if isinstance(spared, Shortfall) else ""
 
-    async def failed(self, client: Address | None, now: float) -> None:
-        """A key turned out to be nobody's."""
-        if self._window is not None and not self._is_shared(client):
-            await self._counters.acquire(client.bucket if client else "", [Ask(self._window, 1)], lease=None, now=now)
+    async def succeeded(self, attempt: str) -> None:
+        """The key is somebody's: the attempt does not count."""
+        if attempt and self._window is not None:
+            await self._counters.give_back(attempt, {self._window.slot: 1})
 
-    async def throttled(self, client: Address | None, now: float) -> Denial | None:
-        """Has this address failed too often? Asked for a key that is remembered as nobody's, so no look-up is spent."""
+    async def repeated(self, client: Address | None, now: float) -> Denial | None:
+        """A key came again that is remembered as nobody's: counted, and refused without a look-up."""
         if self._window is None or self._is_shared(client):
             return None
-        (level,) = await self._counters.peek(client.bucket if client else "", [self._window], now=now)
-        if level.used < self._window.amount or level.end is None:
-            return None
-        return _too_many(math.ceil(level.end - now))
+        subject = client.bucket if client else ""
+        outcome = await self._counters.acquire(subject, [Ask(self._window, 1)], lease=None, now=now)
+        return _too_many(math.ceil(outcome.ends[0] - now)) if isinstance(outcome, Shortfall) else None
 
     def _is_shared(self, client: Address | None) -> bool:
         return client is None or client in self._private

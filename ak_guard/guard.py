@@ -7,7 +7,8 @@ import math
 from typing import TYPE_CHECKING, Any, Final
 
 from ak_guard import checks, keys
-from ak_guard.budgets.ledger import Receipt, Shortage, take, take_at_once, take_locally
+from ak_guard.budgets.receipt import Receipt, Shortage
+from ak_guard.budgets.take import take, take_at_once, take_locally
 from ak_guard.errors import BackendError, BudgetError, ConfigurationError
 from ak_guard.records import Admission, Denial
 
@@ -83,16 +84,18 @@ class Guard:
 
         digest = keys.digest(key)
         entry = self._known.get(digest, case.now)
-        subject = entry.value if entry is not None else None
-        if subject is not None:
-            case.denial = self._service.check(case.client)
+        if entry is not None and entry.value is not None:
+            subject = entry.value
+            denial = self._service.check(case.client)
         else:
-            subject = await self._resolve(key, digest, entry, case)
-        if subject is None or case.denial is not None:
-            return case
+            resolved = await self._resolve(key, digest, entry, case)
+            if isinstance(resolved, Denial):
+                case.denial = resolved
+                return case
+            subject, denial = resolved, None
         case.subject = subject
 
-        denial = (
+        denial = denial or (
             checks.check_state(subject.rules, case.now)
             or checks.check_address(subject.rules, case.client)
             or checks.check_group(subject.group_rules, scope)
@@ -106,11 +109,12 @@ class Guard:
         if charged > subject.budget.most:
             case.denial = _cost_exceeds(subject.budget, charged)
             return case
-        taken = take_at_once(subject.budget, cost, charged, case.now) or await self._take(subject.budget, charged, case)
+        taken: Receipt | Shortage | Denial | None = take_at_once(subject.budget, cost, charged, case.now)
+        if taken is None:
+            taken = await self._take(subject.budget, charged, case)
         if isinstance(taken, Receipt):
-            case.admission = Admission(
-                subject.key, None if case.client is None else case.client.text, taken, self._realm
-            )
+            client = None if case.client is None else case.client.text
+            case.admission = Admission(subject.key, client, taken, self._realm)
         elif isinstance(taken, Shortage):
             case.shortage = taken
             case.denial = budget_denial(subject.budget, taken, case.now)
@@ -128,41 +132,40 @@ class Guard:
             case.admission = admission
         return case
 
-    async def _resolve(self, key: bytes, digest: bytes, entry: Entry[Subject] | None, case: Case) -> Subject | None:
-        """Whose key is it, that was not remembered as somebody's? None with `case.denial` set when nobody can tell.
+    async def _resolve(self, key: bytes, digest: bytes, entry: Entry[Subject] | None, case: Case) -> Subject | Denial:
+        """Whose key is it, that is not remembered as somebody's?
 
-        `entry` is what was remembered: None, or that the key is nobody's.
+        `entry` is what is remembered: None, or that the key is nobody's.
         """
         if not keys.is_well_formed(key):
-            case.denial = checks.unknown_key()
-            return None
-        case.denial = self._service.check(case.client)
-        if case.denial is None and entry is not None:
-            case.denial = await self._floods.throttled(case.client, case.now)
-        elif case.denial is None and not self._known.knows(digest):
-            case.denial = await self._floods.admit(case.client, case.now)
-        if case.denial is not None:
-            return None
+            return checks.unknown_key()
+        if (denial := self._service.check(case.client)) is not None:
+            return denial
+        if entry is not None:
+            return await self._floods.repeated(case.client, case.now) or checks.unknown_key()
 
-        if entry is None:
-            try:
-                async with self._floods.attempt(case.client):
-                    entry = await self._known.resolve(digest, case.now)
-            except ConfigurationError as error:
-                log.error("ak_guard is not configured: %s", error)
-                case.denial = misconfigured()
-                return None
-            except BackendError:
-                case.denial = Denial(
-                    "key_service_unavailable",
-                    "API keys cannot be checked at the moment.",
-                    retry_after=_OUTAGE_RETRY_SECONDS,
-                )
-                return None
-        if entry.value is None:
-            await self._floods.failed(case.client, case.now)
-            case.denial = checks.unknown_key()
-        return entry.value
+        # A key that was known may be asked about again, and whoever joins a question asks nothing himself.
+        joins = self._known.is_asking(digest)
+        attempt = ""
+        if not joins and not self._known.knows(digest):
+            admitted = await self._floods.admit(case.client, case.now)
+            if isinstance(admitted, Denial):
+                return admitted
+            attempt = admitted
+        try:
+            async with self._floods.attempt(case.client):
+                found = (await self._known.resolve(digest, case.now)).value
+        except ConfigurationError as error:
+            log.error("ak_guard is not configured: %s", error)
+            return misconfigured()
+        except BackendError:
+            await self._floods.succeeded(attempt)  # nobody can say that it failed
+            detail = "API keys cannot be checked at the moment."
+            return Denial("key_service_unavailable", detail, retry_after=_OUTAGE_RETRY_SECONDS)
+        if found is None:
+            return (joins and await self._floods.repeated(case.client, case.now)) or checks.unknown_key()
+        await self._floods.succeeded(attempt)
+        return found
 
     async def _take(self, budget: Budget, charged: int, case: Case) -> Receipt | Shortage | Denial:
         """Is there enough? Ask the stores, and know what to do when one of them is away."""

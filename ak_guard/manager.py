@@ -284,7 +284,7 @@ class KeyManager:
         else:
             key, secret_until = await self.get(secret_or_id), None
         group = await self._group(key.group)
-        budget = key_budget(key, group, windows=self._windows, quotas=self._quotas)
+        budget = key_budget(key, group, windows=self._windows, quotas=self._quotas, clock=self._clock)
         levels = await peek(budget, now, need=budget.charged(cost))
         return explain(
             key,
@@ -332,7 +332,7 @@ class KeyManager:
 
     async def _budget(self, key: ApiKey) -> Budget:
         group = await self._group(key.group)
-        return key_budget(key, group, windows=self._windows, quotas=self._quotas)
+        return key_budget(key, group, windows=self._windows, quotas=self._quotas, clock=self._clock)
 
 
 def _known_shape(key_id: str) -> str:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from ak_guard.assembly import Assembly, Options, assemble, refuse_unknown
 from ak_guard.backends.base import Closable
-from ak_guard.budgets.ledger import Receipt
+from ak_guard.budgets.receipt import Receipt
 from ak_guard.decisions import Watched
-from ak_guard.errors import AkGuardError, BackendError, ConfigurationError, InputError
+from ak_guard.errors import AkGuardError, BackendError, BudgetError, ConfigurationError, InputError
 from ak_guard.guard import misconfigured
 from ak_guard.integrations.starlette_auth import KeyUser, show_nobody, show_user
 from ak_guard.lifespan import Lifespan
 from ak_guard.records import Admission
-from ak_guard.replies import Headers, RateLimitFields, Replies
+from ak_guard.replies import BUDGET_CODES, Headers, RateLimitFields, Replies
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 log: Final = logging.getLogger("ak_guard")
 
 _STATE = "ak_guard"
+# Where a guard inside looks for the admission of a guard outside: in the scope itself, which no two requests share.
+_TICKET = "ak_guard.admission"
 
 
 class ApiKeyMiddleware:
@@ -166,7 +168,7 @@ class ApiKeyMiddleware:
             await self.app(scope, receive, send)
             return
 
-        outer = scope["state"].get(_STATE) if "state" in scope else None
+        outer = scope.get(_TICKET)
         if outer is not None and _is_open(outer, assembly.backend):
             case = await assembly.guard.rejudge(scope, outer)
         else:
@@ -181,7 +183,10 @@ class ApiKeyMiddleware:
             if admission is None or subject is None:
                 await self._answer_without_admission(assembly, case, scope, receive, send)
                 return
-            scope.setdefault("state", {})[_STATE] = admission
+            scope[_TICKET] = admission
+            # A new mapping: some hosts give all requests the same one.
+            state = scope.get("state")
+            scope["state"] = {**state, _STATE: admission} if state else {_STATE: admission}
             shown: _Shown = subject.door or _Shown.of(subject)
             show_user(scope, shown.user)
             receipt: Receipt = admission.receipt
@@ -193,7 +198,7 @@ class ApiKeyMiddleware:
             finally:
                 receipt.closed = True
                 if receipt.settled:
-                    await receipt.flush()
+                    await _put_away(receipt)
         finally:
             if isinstance(send, Watched):
                 send.tell()
@@ -212,12 +217,12 @@ class ApiKeyMiddleware:
         return self._report and denial.code != "misconfigured"
 
     def _reported(self, assembly: Assembly, case: Case, denial: Denial) -> None:
-        """Count and log what would have been refused. The holder of a key is still told apart, and charged nothing."""
+        """Count and log what would have been refused. A good key without enough budget is admitted, uncharged."""
         self.would_refuse[denial.code] += 1
         log.warning("report mode: would refuse with %s: %s", denial.code, denial.detail)
-        if case.subject is not None:
+        if case.subject is not None and denial.code in BUDGET_CODES:
             client = None if case.client is None else case.client.text
-            case.admission = Admission(case.subject.key, client, Receipt.of_nothing(case.now), assembly.backend)
+            case.admission = Admission(case.subject.key, client, Receipt.of_nothing(), assembly.backend)
 
     def _budget_headers(self, case: Case) -> Headers:
         if not self._ratelimit or case.shortage is None or case.subject is None:
@@ -274,6 +279,14 @@ def _with_headers(send: Send, headers: Headers) -> Send:
         return send(message)
 
     return send_with_headers
+
+
+async def _put_away(receipt: Receipt) -> None:
+    """The response is out, so an outage is nothing to raise: what was charged is written with the next call."""
+    try:
+        await receipt.flush()
+    except BudgetError:
+        log.warning("the store of budgets is away; what this request was charged is written when it is back")
 
 
 def _is_open(outer: object, backend: KeyLookup) -> bool:

@@ -37,7 +37,7 @@ _UNIT_SECONDS: Final = {
     }.items()
     for word in words.split()
 }
-_DURATION: Final = re.compile(r"\s*([0-9]{1,12})?\s*([a-z]+)\s*", re.IGNORECASE | re.ASCII)
+_DURATION: Final = re.compile(r"([0-9]{1,12})? ?([a-z]+)", re.IGNORECASE | re.ASCII)
 _LIMIT: Final = re.compile(
     r"\s*(?P<amount>[0-9]+)\s*(?P<unit>[a-z]+?)??\s*(?:/|per)\s*(?P<count>[0-9]+)?\s*(?P<span>[a-z]+)\b\s*(?P<rest>.*)",
     re.IGNORECASE,
@@ -75,7 +75,9 @@ def parse_duration(value: str | timedelta, field: str = "duration") -> int:
 
 def _span(value: str, field: str) -> tuple[int, int]:
     """Seconds, and those of the unit, of a text such as `5h` or `1 month`."""
-    match = _DURATION.fullmatch(_collapsed(value)) if isinstance(value, str) else None
+    match = (
+        _DURATION.fullmatch(re.sub("[ \t]+", " ", value[:_LONGEST_TEXT]).strip(" ")) if isinstance(value, str) else None
+    )
     unit = _UNIT_SECONDS.get(match[2].lower()) if match else None
     if match is None or unit is None or match[2] == "M":
         raise InputError(field, f"{value!r} is no duration; write 30s, 15m, 5h, 1d or 7d")

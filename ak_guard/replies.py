@@ -59,7 +59,8 @@ TABLE: Final[Mapping[str, Reply]] = {
     "concurrency_limit_exceeded": Reply(429, "Too many requests at a time", "rate_limit_error"),
 }
 
-_BUDGET_CODES: Final = frozenset({"cost_exceeds_limit", "insufficient_quota", "rate_limit_exceeded"})
+#: Refusals for want of budget.
+BUDGET_CODES: Final = frozenset({"cost_exceeds_limit", "insufficient_quota", "rate_limit_exceeded"})
 # draft-ietf-httpapi-ratelimit-headers registers this problem type (RFC 9457) with the member "violated-policies".
 _QUOTA_EXCEEDED: Final = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 _REALM: Final = 'Bearer realm="api"'
@@ -123,7 +124,7 @@ class _Form:
             self.headers.append((b"www-authenticate", challenge.encode()))
         if reply.hopeless:
             self.headers.append(_DO_NOT_RETRY)
-        kind = _QUOTA_EXCEEDED if code in _BUDGET_CODES else "about:blank"
+        kind = _QUOTA_EXCEEDED if code in BUDGET_CODES else "about:blank"
         self._plain = _template(code, reply, status, kind)
         self._anthropic = _template(code, reply, status, "error")
 
@@ -151,7 +152,7 @@ def _template(code: str, reply: Reply, status: int, kind: str) -> bytes:
         },
         "request_id": "REQUEST",
     }
-    if code not in _BUDGET_CODES:
+    if code not in BUDGET_CODES:
         # Takes no room, but keeps one list of arguments for all.
         content["violated-policies"] = "%.0s"
     text = json.dumps(content, separators=(",", ":"))

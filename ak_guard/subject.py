@@ -11,7 +11,7 @@ from ak_guard.checks import GroupRules, KeyRules, ServiceRules
 from ak_guard.records import DEFAULT_GROUP, Group
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ak_guard.backends.base import Found
     from ak_guard.budgets.base import MultiWindowSupport
@@ -45,11 +45,13 @@ class SubjectMaker:
         service: ServiceRules,
         windows: MultiWindowSupport,
         quotas: MultiWindowSupport,
+        clock: Callable[[], float],
     ) -> None:
         self._groups = groups
         self._service = service
         self._windows = windows
         self._quotas = quotas
+        self._clock = clock
         self._group_rules = lru_cache(maxsize=1_024)(lambda name, group: GroupRules(name, group, service))
 
     def __call__(self, found: Found) -> Subject:
@@ -59,11 +61,18 @@ class SubjectMaker:
             key,
             KeyRules(key, found.valid_until),
             self._group_rules(key.group, group),
-            key_budget(key, group, windows=self._windows, quotas=self._quotas),
+            key_budget(key, group, windows=self._windows, quotas=self._quotas, clock=self._clock),
         )
 
 
-def key_budget(key: ApiKey, group: Group | None, *, windows: MultiWindowSupport, quotas: MultiWindowSupport) -> Budget:
+def key_budget(
+    key: ApiKey,
+    group: Group | None,
+    *,
+    windows: MultiWindowSupport,
+    quotas: MultiWindowSupport,
+    clock: Callable[[], float],
+) -> Budget:
     """The budgets of a key: its own windows or its group's, its quota, and what its group shares."""
     limits = key.limits if key.limits is not None else group.limits if group else ()
     own = [Window.of(limit) for limit in limits]
@@ -79,7 +88,7 @@ def key_budget(key: ApiKey, group: Group | None, *, windows: MultiWindowSupport,
         ]
     )
     parts.insert(1, Part(windows, f"group/{key.group}", shared))
-    return Budget(parts, group.multiplier if group else _ONE)
+    return Budget(parts, group.multiplier if group else _ONE, clock)
 
 
 def group_of(name: str, service_groups: Mapping[str, Group], stored: Group | None) -> Group | None:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from cachetools import LRUCache
@@ -81,10 +82,9 @@ class CachedLookup(Generic[T]):
 
     def get(self, digest: bytes, now: float) -> Entry[T] | None:
         """What is remembered and still fresh. A clock that was set back makes it stale."""
-        with self._lock:
-            entry = self._entries.get(digest)
-            if entry is None:
-                entry = self._misses.get(digest)
+        entry = self._entries.get(digest)
+        if entry is None:
+            entry = self._misses.get(digest)
         if entry is not None and entry.asked_at <= now < entry.fresh_until:
             return entry
         return None
@@ -92,6 +92,10 @@ class CachedLookup(Generic[T]):
     def knows(self, digest: bytes) -> bool:
         """Whether the key was known when it was last looked up, however long ago."""
         return digest in self._entries
+
+    def is_asking(self, digest: bytes) -> bool:
+        """Whether somebody is asking about this key now, so that another would only wait for the same answer."""
+        return (digest, self._changes) in self._flights.get()
 
     async def resolve(self, digest: bytes, now: float) -> Entry[T]:
         """Ask the backend, unless somebody is asking for the same key already: then wait for that answer.
@@ -149,7 +153,8 @@ class CachedLookup(Generic[T]):
             raise BackendError("the key backend failed") from error
         ttl = min(self._ttl, MISS_SECONDS) if found is None else self._ttl
         entry = Entry(value, found, now, now + ttl)
-        with self._lock:
+        # What other threads read meanwhile may upset the order of the least recently used: then this is asked again.
+        with self._lock, suppress(RuntimeError):
             if changes == self._changes:
                 self._entries.pop(digest, None)
                 self._misses.pop(digest, None)
@@ -169,7 +174,7 @@ class CachedLookup(Generic[T]):
         with self._lock:
             self._changes += 1
             self._misses.clear()
-            for entry in self._entries.values():
+            for entry in list(self._entries.values()):
                 if key_id is None or entry.key_id == key_id:
                     # It stays known, so that its holder is not taken for a stranger, but it counts for nothing.
                     entry.asked_at = entry.fresh_until = -math.inf

@@ -5,8 +5,8 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from limits.aio.storage import Storage
@@ -26,8 +26,9 @@ _SWEEP_STEP: Final = 4
 class MemoryStorage(Storage, MultiWindowSupport):
     """A storage of `limits` that takes several windows in one step and whose cost does not grow with live keys.
 
-    No method suspends, so nothing can come between check and take. `clock` rules the calls of `limits`' own strategies,
-    which name no time.
+    No method suspends, so within one event loop nothing can come between check and take; loops that run in several
+    threads at the same time may overrun a limit by as many calls as there are threads. `clock` rules the calls of
+    `limits`' own strategies, which name no time.
     """
 
     STORAGE_SCHEME: list[str] | None = ["ak-guard+memory"]  # noqa: RUF012  # `limits` reads it so
@@ -47,35 +48,35 @@ class MemoryStorage(Storage, MultiWindowSupport):
         self._due: dict[int, list[str]] = {}
         self._due_order: list[int] = []
         self._next_generation = itertools.count(1).__next__
-        # Endpoints that are no coroutines charge from threads, and each thread may have an event loop of its own.
-        self._lock = threading.RLock()
+        self._owed: deque[tuple[str, Sequence[Change], float]] = deque()
 
     @property
     def promise(self) -> Promise:
         return Promise(durable=False, shared=False)
 
     def acquire_at_once(self, subject: str, asks: Sequence[Ask], *, now: float) -> Grant | Shortfall | None:
-        with self._lock:
-            mine = self._subjects.get(subject)
-            return None if mine is None else rows.take(mine, asks, now, self._next_generation)
+        if self._owed:
+            self._settle_owed()
+        mine = self._subjects.get(subject)
+        return None if mine is None else rows.take(mine, asks, now, self._next_generation)
 
     async def acquire(self, subject: str, asks: Sequence[Ask], *, lease: Lease | None, now: float) -> Grant | Shortfall:
-        with self._lock:
-            mine = self._subjects.get(subject)
-            known = mine is not None
-            if mine is None:
-                mine = {}
-            outcome = rows.take(mine, asks, now, self._next_generation)
-            if not known and mine:
-                self._subjects[subject] = mine
-                self._remember_end(subject, mine)
-                self._sweep(now)
-            if lease is not None and isinstance(outcome, Grant):
-                self._drop_dead_leases(now)
-                slots = [ask.window.slot for ask in asks]
-                parts = list(zip(slots, outcome.taken, outcome.generations, strict=True))
-                self._leases[lease.id] = (lease, subject, parts)
-            return outcome
+        self._settle_owed()
+        mine = self._subjects.get(subject)
+        known = mine is not None
+        if mine is None:
+            mine = {}
+        outcome = rows.take(mine, asks, now, self._next_generation)
+        if not known and mine:
+            self._subjects[subject] = mine
+            self._remember_end(subject, mine)
+            self._sweep(now)
+        if lease is not None and isinstance(outcome, Grant):
+            self._drop_dead_leases(now)
+            slots = [ask.window.slot for ask in asks]
+            parts = list(zip(slots, outcome.taken, outcome.generations, strict=True))
+            self._leases[lease.id] = (lease, subject, parts)
+        return outcome
 
     def _drop_dead_leases(self, now: float) -> None:
         """A lease past its deadline counts as spent. The oldest stand first."""
@@ -86,13 +87,14 @@ class MemoryStorage(Storage, MultiWindowSupport):
             del self._leases[oldest]
 
     async def give_back(self, lease_id: str, unspent: dict[str, int]) -> None:
-        with self._lock:
-            _, subject, parts = self._leases.pop(lease_id, (None, "", []))
-            mine = self._subjects.get(subject, {})
-            for slot, taken, generation in parts:
-                rows.give_back(mine, slot, min(taken, unspent.get(slot, 0)), generation)
+        self._settle_owed()
+        _, subject, parts = self._leases.pop(lease_id, (None, "", []))
+        mine = self._subjects.get(subject, {})
+        for slot, taken, generation in parts:
+            rows.give_back(mine, slot, min(taken, unspent.get(slot, 0)), generation)
 
     async def peek(self, subject: str, windows: Sequence[Window], *, now: float, need: int = 0) -> list[Level]:
+        self._settle_owed()
         mine = self._subjects.get(subject, {})
         return [
             rows.level(window, mine.get(window.slot), now, held=self._held(subject, window), need=need)
@@ -100,12 +102,18 @@ class MemoryStorage(Storage, MultiWindowSupport):
         ]
 
     async def restart(self, subject: str, windows: Sequence[Window]) -> None:
+        self._settle_owed()
         mine = self._subjects.get(subject, {})
         for window in windows:
             mine.pop(window.slot, None)
 
     def settle(self, subject: str, changes: Sequence[Change], *, now: float) -> None:
-        with self._lock:
+        # Endpoints that are no coroutines charge from threads, so it is only noted here and counted with the next call.
+        self._owed.append((subject, changes, now))
+
+    def _settle_owed(self) -> None:
+        while self._owed:
+            subject, changes, now = self._owed.popleft()
             mine = self._subjects.setdefault(subject, {})
             known = bool(mine)
             for settled in changes:
@@ -161,6 +169,7 @@ class MemoryStorage(Storage, MultiWindowSupport):
         window = Window(amount, expiry)
         now = self._clock()
         self.settle(key, [Change(window, amount, None)], now=now)
+        self._settle_owed()
         return self._subjects[key][window.slot].used
 
     async def get(self, key: str) -> int:

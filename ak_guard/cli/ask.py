@@ -29,6 +29,7 @@ def secret(prompt: str, *, twice: bool = False) -> str:
             raise InputError("key", "the two entries differ")
     if not text:
         raise InputError("key", "nothing came from standard input")
+    text.encode()  # what came as bytes that are no text is told as such, before anything looks it up
     return text
 
 

@@ -1,0 +1,113 @@
+"""What a request took from its budgets, and how that is settled to the real cost."""
+
+from __future__ import annotations
+
+import time
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from ak_guard.budgets.base import Change, Grant
+from ak_guard.budgets.ledger import Budget, Part
+from ak_guard.notation import MAX_AMOUNT
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Shortage:
+    """Nothing was taken. The lists follow `Budget.shown`; `full` are indices into it."""
+
+    __slots__ = ("ends", "full", "used")
+
+    def __init__(self, full: list[int], used: list[int], ends: list[float]) -> None:
+        self.full: list[int] = full
+        self.used: list[int] = used
+        self.ends: list[float] = ends
+
+
+class Receipt:
+    """What one request took. `used` and `ends` follow `Budget.shown`.
+
+    `grants` are in the order of the parts; None where nothing was taken from them, so that refunds go to the windows
+    that are open. `local` are the parts that count in the place of stores that are away.
+    """
+
+    cost: int
+    charged: int
+    used: list[int]
+    #: Whether the response has ended.
+    closed: bool = False
+    #: Whether anything was charged or given back since the take.
+    settled: bool = False
+    local: Sequence[Part] = ()
+
+    def __init__(
+        self,
+        budget: Budget,
+        cost: int,
+        charged: int,
+        grants: Sequence[Grant] | None,
+        used: list[int],
+        ends: list[float],
+    ) -> None:
+        self.budget: Budget = budget
+        self.cost = cost
+        self.charged = charged
+        self.used = used
+        self.ends: list[float] = ends
+        self._grants = grants
+
+    @classmethod
+    def of_nothing(cls) -> Receipt:
+        """For a request that is let through without a charge."""
+        return cls(Budget((), Fraction(1), time.time), 0, 0, None, [], [])
+
+    @property
+    def remaining(self) -> int | None:
+        """What is left in the tightest budget, None where there is none."""
+        left = [window.amount - used for window, used in zip(self.budget.shown, self.used, strict=True)]
+        return max(0, min(left)) if left else None
+
+    def charge(self, units: int) -> None:
+        """Settle to the real cost: see `Admission.charge`."""
+        if self.closed:
+            raise RuntimeError(
+                "charge() came after the response had ended; call it while the request is being answered"
+            )
+        if not isinstance(units, int) or isinstance(units, bool):
+            raise ValueError(f"units: {units!r} must be a whole number")
+        if self.cost + units < 0:
+            raise ValueError(f"units: {units} gives back more than the {self.cost} charged")
+        charged = self.budget.charged(self.cost + units)
+        if charged > MAX_AMOUNT:
+            raise ValueError(f"units: {units} makes the request cost more than {MAX_AMOUNT}")
+        difference = charged - self.charged
+        self.cost += units
+        self.charged = charged
+        if difference:
+            self._settle(difference)
+
+    def _settle(self, difference: int) -> None:
+        self.settled = True
+        # A stream may outlive the window it began in: what is charged now belongs to the window that is open now.
+        now = self.budget.clock()
+        used = list(self.used)
+        for number, part in enumerate(self.budget.parts):
+            refunded_to = self._grants[number].generations if self._grants and difference < 0 else None
+            changes: list[Change] = []
+            for index, window in enumerate(part.windows):
+                if window.unit == "units":
+                    # A window from which nothing was taken has no generation: then the open one is meant.
+                    changes.append(Change(window, difference, (refunded_to[index] or None) if refunded_to else None))
+                    place = self.budget.places[number][index]
+                    used[place] = max(0, used[place] + difference)
+            part.storage.settle(part.subject, changes, now=now)
+        for part in self.local:
+            changes = [Change(window, difference, None) for window in part.windows if window.unit == "units"]
+            part.storage.settle(part.subject, changes, now=now)
+        self.used = used
+
+    async def flush(self) -> None:
+        """Wait until what was settled is put away. Raises `BudgetError`; it is then kept and written later."""
+        for part in self.budget.parts:
+            await part.storage.flush()
