@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ak_guard.address import ClientResolver, IPSet
 from ak_guard.backends import CountsBudgets, KeyLookup, backend_from_url
@@ -16,51 +15,18 @@ from ak_guard.extract import KeyFinder
 from ak_guard.floods import FailureLimit
 from ak_guard.guard import Guard
 from ak_guard.paths import PublicPaths
-from ak_guard.records import Group, Limit
+from ak_guard.records import Limit
 from ak_guard.replies import Replies
+from ak_guard.settings import Options, check, exact_paths, group_list, names
 from ak_guard.subject import SubjectMaker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
     from limits.aio.storage import Storage
-    from starlette.types import Scope
 
     from ak_guard.budgets.base import MultiWindowSupport
-    from ak_guard.extract import Extractor
-    from ak_guard.records import Decision
     from ak_guard.subject import Subject
 
 BACKEND_VARIABLE: Final = "AK_GUARD_BACKEND"
-
-
-class Options(NamedTuple):
-    """The settings of `ApiKeyMiddleware`, by its names."""
-
-    backend: KeyLookup | str | None
-    limits: Storage | MultiWindowSupport | str | None
-    groups: Iterable[Group]
-    extractors: Iterable[str | Extractor] | None
-    forward_key: bool
-    public_paths: Iterable[str]
-    allow_groups: Iterable[str] | None
-    deny_groups: Iterable[str]
-    allow_ips: Iterable[str]
-    deny_ips: Iterable[str]
-    trusted_proxies: Iterable[str]
-    cost: int | Callable[[Scope], int]
-    mode: Literal["enforce", "report"]
-    quota_status: int
-    failure_limit: str | Limit | None
-    stale_if_error: float
-    cache_ttl: float
-    cache_size: int
-    max_client_wait: float
-    on_unavailable: Literal["refuse", "allow"]
-    allow_preflight: bool
-    ratelimit_headers: bool
-    on_decision: Callable[[Decision], object] | None
-    clock: Callable[[], float]
 
 
 class Assembly(NamedTuple):
@@ -76,15 +42,15 @@ class Assembly(NamedTuple):
 
 def assemble(options: Options) -> Assembly:
     """Check every setting and build. Raises `ConfigurationError` or `InputError` naming the setting."""
-    _check(options)
+    check(options)
     backend = open_backend(options.backend)
     quotas, windows, owned = open_counters(backend, options.limits)
-    groups = {group.name: group for group in _groups(options.groups)}
+    groups = {group.name: group for group in group_list(options.groups)}
     service = ServiceRules(
         IPSet(options.allow_ips, "allow_ips"),
         IPSet(options.deny_ips, "deny_ips"),
-        _names(options.allow_groups, "allow_groups"),
-        _names(options.deny_groups, "deny_groups") or frozenset(),
+        names(options.allow_groups, "allow_groups"),
+        names(options.deny_groups, "deny_groups") or frozenset(),
     )
     known = CachedLookup(
         backend,
@@ -114,7 +80,7 @@ def assemble(options: Options) -> Assembly:
     return Assembly(
         guard,
         Replies(quota_status=options.quota_status, max_client_wait=options.max_client_wait),
-        PublicPaths(public) if (public := _paths(options.public_paths)) else None,
+        PublicPaths(public) if (public := exact_paths(options.public_paths)) else None,
         backend,
         known,
         owned,
@@ -155,82 +121,3 @@ def open_counters(
         return quotas, quotas, owned
     windows = counters_from(limits)
     return quotas, windows, owned if windows is limits else (*owned, windows)
-
-
-def refuse_unknown(unknown: Iterable[str], known: Iterable[str]) -> None:
-    """Raise `ConfigurationError` for a setting that does not exist, with the nearest name that does."""
-    for name in unknown:
-        near = get_close_matches(name, known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ConfigurationError(f"{name}: no setting has this name{hint}")
-
-
-def _check(options: Options) -> None:
-    checks: dict[str, tuple[Any, bool, str]] = {
-        "mode": (options.mode, options.mode in {"enforce", "report"}, "enforce or report"),
-        "quota_status": (options.quota_status, options.quota_status in {429, 402, 403}, "429, 402 or 403"),
-        "on_unavailable": (options.on_unavailable, options.on_unavailable in {"refuse", "allow"}, "refuse or allow"),
-        "cost": (options.cost, _is_cost(options.cost), "a whole number from 0 up, or a function of the scope"),
-        "cache_size": (options.cache_size, _is_number(options.cache_size, int, 1), "a whole number from 1 up"),
-        "cache_ttl": (options.cache_ttl, _is_number(options.cache_ttl, float, 0), "seconds from 0 up"),
-        "stale_if_error": (options.stale_if_error, _is_number(options.stale_if_error, float, 0), "seconds from 0 up"),
-        "max_client_wait": (
-            options.max_client_wait,
-            _is_number(options.max_client_wait, float, 0),
-            "seconds from 0 up",
-        ),
-        **{
-            setting: (getattr(options, setting), isinstance(getattr(options, setting), bool), "True or False")
-            for setting in ("forward_key", "allow_preflight", "ratelimit_headers")
-        },
-        "on_decision": (
-            options.on_decision,
-            options.on_decision is None or callable(options.on_decision),
-            "a function or None",
-        ),
-        "clock": (options.clock, callable(options.clock), "a function that returns seconds since the epoch"),
-    }
-    for setting, (value, right, wanted) in checks.items():
-        if not right:
-            raise ConfigurationError(f"{setting}: {value!r} must be {wanted}")
-
-
-def _is_cost(value: object) -> bool:
-    return callable(value) or _is_number(value, int, 0)
-
-
-def _is_number(value: object, kind: type, least: int) -> bool:
-    kinds = (int, float) if kind is float else (int,)
-    return isinstance(value, kinds) and not isinstance(value, bool) and value >= least
-
-
-def _names(names: Iterable[str] | None, setting: str) -> frozenset[str] | None:
-    if names is None:
-        return None
-    if isinstance(names, str):
-        raise ConfigurationError(f"{setting}: {names!r} must be a list, such as [{names!r}]")
-    chosen = frozenset(names)
-    for name in chosen:
-        if not isinstance(name, str) or not name:
-            raise ConfigurationError(f"{setting}: {name!r} must be the name of a group")
-    if setting == "allow_groups" and not chosen:
-        raise ConfigurationError("allow_groups: the list is empty, so no key could enter; leave it out to let all in")
-    return chosen
-
-
-def _groups(groups: Iterable[Group]) -> list[Group]:
-    listed = list(groups)
-    for group in listed:
-        if not isinstance(group, Group):
-            raise ConfigurationError(f"groups: {group!r} must be a Group, such as Group('paid', routes=['/v1/*'])")
-    return listed
-
-
-def _paths(paths: Iterable[str]) -> list[str]:
-    if isinstance(paths, str):
-        raise ConfigurationError(f"public_paths: {paths!r} must be a list, such as [{paths!r}]")
-    listed = list(paths)
-    for path in listed:
-        if not isinstance(path, str) or not path.startswith("/") or "*" in path:
-            raise ConfigurationError(f"public_paths: {path!r} must be one exact path, such as '/health'")
-    return listed

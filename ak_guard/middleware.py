@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
-from ak_guard.assembly import Assembly, Options, assemble, refuse_unknown
+from ak_guard.assembly import Assembly, assemble
 from ak_guard.backends.base import Closable
 from ak_guard.budgets.receipt import Receipt
 from ak_guard.decisions import Watched
@@ -17,6 +17,7 @@ from ak_guard.integrations.starlette_auth import KeyUser, show_nobody, show_user
 from ak_guard.lifespan import Lifespan
 from ak_guard.records import Admission
 from ak_guard.replies import BUDGET_CODES, Headers, RateLimitFields, Replies
+from ak_guard.settings import Options, unknown_settings_are_told
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -73,6 +74,7 @@ class ApiKeyMiddleware:
         clock: seconds since the epoch.
     """
 
+    @unknown_settings_are_told
     def __init__(
         self,
         app: ASGIApp,
@@ -101,7 +103,6 @@ class ApiKeyMiddleware:
         ratelimit_headers: bool = True,
         on_decision: Callable[[Decision], object] | None = None,
         clock: Callable[[], float] = time.time,
-        **unknown: object,
     ) -> None:
         self.app = app
         #: In report mode: how many requests would have been refused, by code.
@@ -140,13 +141,17 @@ class ApiKeyMiddleware:
             clock,
         )
         try:
-            refuse_unknown(unknown, Options._fields)
             self._assembly = assemble(options)
         except (ConfigurationError, InputError, TypeError) as error:
-            # Frameworks build middleware inside the running server, where an exception would only be logged and the
-            # app served unguarded or broken. So it is told at start-up and in each answer.
-            self._fault = f"ak_guard is not configured: {error}"
-            log.error(self._fault)
+            self.refuse_all(error)
+
+    def refuse_all(self, error: Exception) -> None:
+        """Answer everything with 503 `misconfigured` and let the start-up fail with the reason."""
+        # Frameworks build middleware inside the running server, where an exception would only be logged and the app
+        # served unguarded or broken. So what is wrong is told at start-up and in each answer.
+        self._assembly = None
+        self._fault = f"ak_guard is not configured: {error}"
+        log.error(self._fault)
 
     async def __call__(  # noqa: C901, PLR0912  # one coroutine for the many requests that pass
         self, scope: Scope, receive: Receive, send: Send
