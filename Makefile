@@ -26,10 +26,13 @@ types: $(STAMP)
 		basedpyright --verifytypes ak_guard --ignoreexternal > ../$(VENV)/types.txt || { cat ../$(VENV)/types.txt; exit 1; }
 
 unit: $(STAMP)
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=95
 
 bench: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check '.[bench]'
 	$(BIN)/python -m tests.benchmarks
 
 format: $(STAMP)

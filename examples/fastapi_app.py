@@ -1,6 +1,10 @@
 """A FastAPI app behind API keys.
 
-Run it with `uvicorn examples.fastapi_app:app`, and make a key with `ak-guard keys create dev-local`.
+In the checkout, with `pip install '.[sql,cli]' fastapi`:
+
+    export AK_GUARD_BACKEND=sqlite:///keys.db
+    ak-guard keys create dev-local
+    uvicorn examples.fastapi_app:app
 """
 
 from __future__ import annotations

@@ -1,6 +1,10 @@
 """Any ASGI app behind API keys: no framework, a streamed answer, a websocket, and a price known when the work is done.
 
-Run it with `uvicorn examples.plain_asgi:app`, and make a key with `ak-guard keys create dev-local`.
+In the checkout, with `pip install '.[sql,cli]' websockets`:
+
+    export AK_GUARD_BACKEND=sqlite:///keys.db
+    ak-guard keys create dev-local
+    uvicorn examples.plain_asgi:app
 """
 
 from __future__ import annotations

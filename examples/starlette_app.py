@@ -1,6 +1,10 @@
 """A Starlette app behind API keys, with two groups: one may only read, the other may write and pays double.
 
-Run it with `uvicorn examples.starlette_app:app`, and make a key with `ak-guard keys create dev-local --group reader`.
+In the checkout, with `pip install '.[sql,cli]'`:
+
+    export AK_GUARD_BACKEND=sqlite:///keys.db
+    ak-guard keys create dev-local --group reader
+    uvicorn examples.starlette_app:app
 """
 
 from __future__ import annotations

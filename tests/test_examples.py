@@ -115,6 +115,16 @@ def test_the_plain_app_opens_a_websocket_only_for_a_key(url: str, plain_client: 
     assert refused.value.response.status_code == 401
 
 
+@pytest.mark.parametrize("name", ["fastapi_app", "starlette_app", "plain_asgi"])
+def test_the_commands_that_an_example_names_work(name: str, tmp_path: Path) -> None:
+    told = importlib.import_module(f"examples.{name}").__doc__ or ""
+    export, create, serve = [line.strip() for line in told.splitlines() if line.startswith("    ")]
+    secret = _shell(f"cd {tmp_path} && {export} && {create} 2> said").strip()
+    assert re.fullmatch(r"ak_[0-9A-Za-z]{38}", secret)
+    assert (tmp_path / "said").read_text().startswith(f"made the database {tmp_path}/keys.db\n")
+    assert serve == f"uvicorn examples.{name}:app"
+
+
 def run_demo(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(

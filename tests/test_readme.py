@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import contextlib
+import inspect
 import os
 import re
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from importlib.metadata import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from starlette.applications import Starlette
-from starlette.routing import Route
 from starlette.testclient import TestClient
 from sybil import Document, Example
 from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser
 
-from ak_guard import ApiKeyMiddleware, KeyManager, Limit
+from ak_guard import ApiKeyMiddleware, InputError, KeyManager, Limit
 from ak_guard.replies import TABLE
+from ak_guard.testing import ready_key
 from tests.support import bearer
 
 if TYPE_CHECKING:
@@ -62,6 +64,8 @@ class Reader:
                 raise AssertionError(f"$ {command}\n{told}\nis not what line {example.line} of the README shows")
 
     def run(self, command: str) -> str:
+        # The checkout is installed already, and to build it again the builder would have to be fetched.
+        command = command.replace("pip install '.[", "pip install 'ak_guard[")
         if command.startswith("uvicorn "):
             self._serve(command)
             return ""
@@ -202,23 +206,61 @@ def test_the_app_of_the_first_screen_has_ten_lines_of_code() -> None:
     assert len([line for line in block[1].splitlines() if line]) <= 10
 
 
-def test_a_browser_can_read_a_refusal(read: Reader) -> None:
-    refused = TestClient(read.apps["Running it"]).get("/", headers={"origin": "https://app.example"})
+@pytest.mark.parametrize("header", ["authorization", "x-api-key", "content-type"])
+def test_a_browser_may_send_a_key_and_read_a_refusal(read: Reader, header: str) -> None:
+    asked = {"access-control-request-method": "DELETE", "access-control-request-headers": header}
+    client = TestClient(read.apps["Running it"], headers={"origin": "https://app.example"})
+    assert client.options("/", headers=asked).status_code == 200
+    refused = client.get("/")
     assert refused.status_code == 401
     assert refused.headers["access-control-allow-origin"] == "https://app.example"
+    assert "x-request-id" in refused.headers["access-control-expose-headers"]
 
 
-def test_a_charge_comes_on_top_of_the_cost_that_was_paid(read: Reader) -> None:
-    async def issue() -> str:
-        async with KeyManager("sqlite:///keys.db") as keys:
-            return (await keys.create("dev-local", limits=["100/1d"])).secret
+async def _issue(folder: Path, **rules: Any) -> str:
+    async with KeyManager(f"sqlite:///{folder}/keys.db") as keys:
+        return (await keys.create("dev-local", **rules)).secret
 
-    app = Starlette(routes=[Route("/chat", read.namespace["chat"])])
-    with (
-        contextlib.chdir(read.folder),
-        TestClient(ApiKeyMiddleware(app, backend="sqlite:///keys.db")) as client,
-    ):
-        assert client.get("/chat", headers=bearer(asyncio.run(issue()))).text == "58 left\n"
+
+@pytest.mark.parametrize(("limits", "told"), [(["100/1d"], "54 left\n"), (None, "None left\n")])
+def test_a_charge_comes_on_top_of_the_cost_that_was_paid(read: Reader, limits: list[str] | None, told: str) -> None:
+    secret = asyncio.run(_issue(read.folder, limits=limits))
+    with contextlib.chdir(read.folder), TestClient(read.apps["Limits"]) as client:
+        assert client.get("/chat", headers=bearer(secret)).text == told
+
+
+def test_a_manager_of_the_same_process_shares_the_keys_of_the_app(read: Reader) -> None:
+    app, keys = read.apps["Keys and groups from Python"], read.namespace["keys"]
+    issued = asyncio.run(keys.create("prod-api"))
+    client = TestClient(app, headers=bearer(issued.secret))
+    assert client.get("/").text == "hello prod-api\n"
+    asyncio.run(keys.disable(issued.key.id))
+    assert client.get("/").json()["code"] == "api_key_disabled"
+
+
+def test_a_group_whose_name_is_taken_is_an_input_error(read: Reader) -> None:
+    with contextlib.chdir(read.folder), pytest.raises(InputError, match="exists already"):
+        asyncio.run(read.namespace["main"]())
+
+
+def test_the_fastapi_app_opens_its_documents_and_names_the_key(read: Reader) -> None:
+    secret = asyncio.run(_issue(read.folder))
+    with contextlib.chdir(read.folder), TestClient(read.namespace["api"]) as client:
+        assert client.get("/docs").status_code == 200
+        assert "ApiKeyBearer" in client.get("/openapi.json").text
+        assert client.get("/me").status_code == 401
+        assert client.get("/me", headers=bearer(secret)).json() == "dev-local"
+
+
+def test_the_block_on_testing_stands_on_its_own(document: Document) -> None:
+    (block,) = [example for example in document.examples() if _section(example) == "Testing a guarded app"]
+    namespace: dict[str, Any] = {}
+    exec(block.parsed, namespace)
+    issued = asyncio.run(ready_key(namespace["backend"], allow_ips=["203.0.113.7"]))
+    (line,) = re.findall(r"call from one of them: `(.*)`", TEXT)
+    client: TestClient = eval(line, namespace)
+    assert client.get("/", headers=bearer(issued.secret)).status_code == 200
+    assert namespace["client"].get("/", headers=bearer(issued.secret)).status_code != 200
 
 
 def _table(section: str) -> list[list[str]]:
@@ -230,6 +272,14 @@ def _table(section: str) -> list[list[str]]:
 def test_the_table_of_refusals_is_that_of_the_code() -> None:
     told = {code.strip("`"): int(status) for _, status, code in _table("What is checked, in this order")}
     assert told == {code: reply.status for code, reply in TABLE.items() if code != "concurrency_limit_exceeded"}
+
+
+def test_the_table_of_settings_names_each_with_its_default() -> None:
+    parameters = inspect.signature(ApiKeyMiddleware).parameters.values()
+    settings = {one.name: one.default for one in parameters if one.kind is one.KEYWORD_ONLY}
+    told = {name.strip("`"): default.strip("`") for name, default, _ in _table("Settings")}
+    assert told.pop("clock") == "time.time"
+    assert {name: ast.literal_eval(default) for name, default in told.items()} | {"clock": time.time} == settings
 
 
 @pytest.mark.parametrize("row", _table("Limits"), ids=lambda row: row[0])

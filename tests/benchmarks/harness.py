@@ -98,14 +98,13 @@ async def measure(cases: Sequence[Case], plan: Plan, *, wall: bool = False) -> S
     """Run all cases in turn, `plan.rounds` times. `wall` measures time on the clock, for what truly waits."""
     clock = time.perf_counter_ns if wall else time.process_time_ns
     contenders = [Case(EMPTY, _empty, cases[0].scopes, at_once=cases[0].at_once), *cases]
-    numbers = [await _calibrate(case, plan, clock) for case in contenders]
     series: Series = {case.name: [] for case in contenders}
     shuffle = random.Random(7).shuffle  # the same orders in each run
     # What is prepared by now is set aside, so that collecting between batches costs little and empties no caches.
     gc.collect()
     gc.freeze()
     try:
-        order = list(zip(contenders, numbers, strict=True))
+        order = [(case, await _calibrate(case, plan, clock)) for case in contenders]
         for _ in range(plan.rounds):
             shuffle(order)
             for case, number in order:

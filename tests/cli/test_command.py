@@ -125,6 +125,13 @@ def test_the_installed_script_ends_with_its_codes_and_without_a_traceback(cli: C
     assert (missing.returncode, missing.stdout) == (3, "")
     assert missing.stderr.startswith("error: not found: ")
     assert cli.script("keys", "fly").returncode == 2
+
+
+def test_an_error_is_one_line_of_text_also_with_json(cli: Cli) -> None:
+    for args, code in ((("keys", "show", "nobody"), 3), (("keys", "create", "prod-a", "--quota", "ten"), 2)):
+        ended = cli.script(*args, "--json")
+        assert (ended.returncode, ended.stdout) == (code, "")
+        assert [line.partition(":")[0] for line in ended.stderr.splitlines()] == ["error", "hint"]
     away = Cli("sqlite:////nowhere/at/all/keys.db").script("keys", "list", "--json")
     assert (away.returncode, away.stdout) == (1, "")
     assert away.stderr.startswith("error: backend: ")
@@ -147,4 +154,5 @@ def test_without_the_extra_the_script_says_how_to_install_it(
     with pytest.raises(SystemExit) as ended:
         package.main()
     assert ended.value.code == 1
-    assert capsys.readouterr().err == "pip install 'ak_guard[cli]'\n"
+    told = capsys.readouterr().err
+    assert told == "error: the command needs an extra; run: pip install 'ak_guard[sql,cli]'\n"

@@ -33,7 +33,7 @@ def _says(result: Result, code: int, words: str) -> None:
         (("create", "prod-b", "--allow-ip", "nowhere"), "allow_ips: "),
         (("create", "prod-b", "--deny-ip", "300.0.0.1"), "deny_ips: "),
         (("create", "prod-b", "--quota", "-5"), "quota: "),
-        (("create", "prod-b", "--quota", "many"), "--quota: "),
+        (("create", "prod-b", "--quota", "ten"), "--quota: must be a whole number"),
         (("create", "prod-b", "--expires-in", "soon"), "expires_in: "),
         (("create", "prod-b", "--expires-at", "2020-01-01"), "expires_at: "),
         (("create", "prod-b", "--expires-at", "2099-01-01", "--expires-in", "1d"), "expires"),
@@ -42,7 +42,8 @@ def _says(result: Result, code: int, words: str) -> None:
         (("create", " "), "name: "),
         (("create",), "usage: Missing argument 'NAME'"),
         (("create", "prod-b", "--unknown"), "usage: No such option: --unknown"),
-        (("list", "--page-size", "0"), "limit: "),
+        (("list", "--page-size", "0"), "--page-size: 0 must be a whole number from 1 to 1000"),
+        (("list", "--page-size", "x"), "--page-size: must be a whole number"),
         (("update", "prod-api"), "nothing to change"),
         (("update", "prod-api", "--clear", "name"), "--clear: 'name' is not one of"),
         (("rotate", "prod-api", "--grace", "long"), "grace: "),
@@ -50,6 +51,7 @@ def _says(result: Result, code: int, words: str) -> None:
         (("explain",), "--stdin"),
         (("explain", "prod-api", "--stdin"), "--stdin"),
         (("explain", "prod-api", "--cost", "-1"), "cost: "),
+        (("explain", "prod-api", "--cost", "1.5"), "--cost: must be a whole number"),
         (("explain", "prod-api", "--at", "noon"), "at: 'noon'"),
         (("fly",), "usage: No such command 'fly'"),
     ],
@@ -96,4 +98,41 @@ def test_a_store_that_cannot_serve_ends_with_1(url: str) -> None:
 
 
 def test_memory_is_refused_with_the_reason() -> None:
-    assert "private to the process" in Cli("memory://").run("keys", "create", "prod-a").stderr
+    told = Cli("memory://").run("keys", "create", "prod-a").stderr
+    assert "private to the process" in told
+    assert "hint: a file serves both: --db sqlite:///keys.db" in told
+
+
+def test_a_pepper_that_is_too_short_is_named_with_its_variable(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AK_GUARD_PEPPER", "short")
+    result = cli.run("keys", "list")
+    _says(result, 1, "pepper: ")
+    assert "AK_GUARD_PEPPER" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("keys", "list"),
+        ("keys", "show", "prod-a"),
+        ("keys", "explain", "prod-a"),
+        ("keys", "disable", "prod-a"),
+        ("groups", "list"),
+        ("groups", "delete", "paid", "--yes"),
+    ],
+)
+def test_a_database_that_is_not_there_is_not_made_by_looking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _says(Cli("sqlite:///key.db").run(*args), 1, f"no database at {tmp_path}/key.db; `ak-guard keys create` makes one")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("what", ["keys", "groups"])
+def test_create_makes_a_database_and_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    cli = Cli("sqlite:///new.db")
+    said = f"made the database {tmp_path}/new.db"
+    assert said in cli.ok(what, "create", "prod-a").stderr.splitlines()
+    assert said not in cli.ok(what, "create", "prod-b").stderr

@@ -57,7 +57,9 @@ def test_delete_says_how_many_keys_it_shuts_out_and_asks_for_the_name(cli: Cli) 
     assert refused.exit_code == 2
     assert "1 key" in refused.stderr
     cli.create("prod-b", "--group", "paid")
-    assert "2 keys" in cli.ok("groups", "delete", "paid", typed="paid\n").stderr
+    told = cli.ok("groups", "delete", "paid", typed="paid\n").stderr
+    assert "2 keys" in told
+    assert "within their cache_ttl" in told
     assert cli.json("groups", "list")["groups"] == []
 
 

@@ -222,3 +222,52 @@ def test_search_looks_past_case_in_every_script(cli: Cli) -> None:
     cli.create("prod-客服")
     assert [key["name"] for key in cli.json("keys", "list", "--search", "客服")["keys"]] == ["prod-客服"]
     assert [key["name"] for key in cli.json("keys", "list", "--search", "ärger")["keys"]] == ["prod-Ärger"]
+
+
+def test_a_change_is_said_to_reach_running_apps_within_their_cache_ttl(cli: Cli) -> None:
+    cli.ok("keys", "create", "prod-a")
+    cli.ok("groups", "create", "paid")
+    for args in (
+        ("keys", "disable", "prod-a"),
+        ("keys", "enable", "prod-a"),
+        ("keys", "update", "prod-a", "--quota", "5"),
+        ("keys", "rotate", "prod-a"),
+        ("groups", "update", "paid", "--multiplier", "2"),
+        ("groups", "delete", "paid", "--yes"),
+        ("keys", "delete", "prod-a", "--yes"),
+    ):
+        lines = cli.ok(*args).stderr.splitlines()
+        assert lines.count("Running apps follow within their cache_ttl (30 s by default).") == 1, args
+
+
+def test_an_expiry_is_echoed_as_a_moment_and_a_distance(cli: Cli) -> None:
+    made = cli.ok("keys", "create", "prod-a", "--expires-in", "360d").stderr
+    ends = datetime.fromisoformat(cli.show("prod-a")["key"]["expires_at"])
+    assert f"expires {ends:%Y-%m-%d %H:%M} UTC, in 360 days" in made
+    moved = cli.ok("keys", "update", "prod-a", "--expires-at", "2020-01-31T12:00:00Z").stderr
+    assert "expired 2020-01-31 12:00 UTC, " in moved
+    assert "never expires" in cli.ok("keys", "update", "prod-a", "--clear", "expires-at").stderr
+
+
+def test_a_name_that_another_key_has_gets_a_hint_with_its_id(cli: Cli) -> None:
+    _, first = cli.create("prod-a")
+    cli.create("prod-a-longer")
+    told = cli.ok("keys", "create", "prod-a").stderr
+    assert f"hint: the name 'prod-a' has another key too ({first['id']})" in told
+    assert "another key" not in cli.ok("keys", "create", "prod-b").stderr
+
+
+def test_a_group_that_the_app_may_define_is_not_called_unlimited(cli: Cli) -> None:
+    cli.ok("keys", "create", "prod-a", "--group", "paid")
+    cli.ok("keys", "create", "prod-b", "--group", "paid", "--quota", "70")
+    unknown = "The limits of group 'paid' are not stored here; the app may define it."
+    for name in ("prod-a", "prod-b"):
+        shown = cli.ok("keys", "show", name).stdout
+        assert unknown in shown
+        assert "not limited" not in shown
+    assert "0/70" in shown
+    assert "group paid" in cli.ok("keys", "list").stdout
+    cli.ok("groups", "create", "paid")
+    assert "this key is not limited" in cli.ok("keys", "show", "prod-a").stdout
+    cli.ok("keys", "create", "prod-c")
+    assert "this key is not limited" in cli.ok("keys", "show", "prod-c").stdout

@@ -96,7 +96,9 @@ async def test_different_keys(story: Story) -> None:
     assert_refused(answer, 400, "ambiguous_credentials")
 
 
-@pytest.mark.parametrize("text", [mint()[:-1] + "!", "ak_" + "0" * 38, mint("zz")[:-1] + "é", "two words", "\x7f"])
+@pytest.mark.parametrize(
+    "text", ["ak_" + "A" * 37 + "!", "ak_" + "0" * 38, "zz_" + "A" * 37 + "é", "two words", "\x7f"]
+)
 async def test_malformed_and_unknown_are_told_apart_by_nothing(story: Story, text: str) -> None:
     unknown = await story.ask(bearer(mint()))
     malformed = await story.ask([(b"authorization", b"Bearer " + text.encode())])

@@ -61,7 +61,7 @@ WRONG: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("setting", WRONG, ids=lambda setting: f"{next(iter(setting))}={next(iter(setting.values()))}")
+@pytest.mark.parametrize("setting", WRONG, ids=lambda setting: next(iter(setting)))
 async def test_a_wrong_setting_fails_the_start_and_lets_nothing_through(
     setting: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
