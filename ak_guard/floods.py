@@ -2,94 +2,90 @@
 
 from __future__ import annotations
 
-import itertools
+import asyncio
 import math
+from collections import Counter
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from ak_guard.address import Address, IPSet
-from ak_guard.budgets.base import Ask, Lease, Shortfall
+from ak_guard.budgets.base import Ask, Change, Shortfall
 from ak_guard.budgets.memory import MemoryStorage
 from ak_guard.budgets.windows import Window
 from ak_guard.loops import PerLoop
 from ak_guard.records import Denial, Limit
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from collections.abc import AsyncIterator
 
-# Callers without an address of their own, such as everybody behind one proxy, share this many look-ups at a time.
-MAX_SHARED_LOOKUPS: Final = 64
+# So many look-ups one address may have under way; callers without an address of their own share them.
+MAX_LOOKUPS: Final = 64
+_SHARED: Final = ""
 _ONE_A_SECOND: Final = Window(1, 1)
 
 
 class FailureLimit:
     """Count failed attempts per address (IPv6: per /64). A throttled address keeps one look-up a second.
 
-    Only keys that nobody holds count. Addresses that are unknown, loopback or private may stand for many callers, so
-    they are never throttled; they share a cap on look-ups at a time.
+    Only keys that nobody holds count, and look-ups that the caller did not wait for. Addresses that are unknown,
+    loopback or private may stand for many callers, so they are never throttled. Each address has a cap on look-ups at a
+    time; the shared ones have one between them.
     """
 
     def __init__(self, limit: Limit | None) -> None:
         self._window = None if limit is None else Window.of(limit)
         self._counters = MemoryStorage()
         self._private = IPSet.private()
-        self._attempts = itertools.count()
-        self._shared: PerLoop[list[int]] = PerLoop(lambda: [0])
+        self._running: PerLoop[Counter[str]] = PerLoop(Counter)
 
-    def attempt(self, client: Address | None) -> _Attempt:
-        """One look-up of a key that is not known to be good: `async with` it."""
-        return _Attempt(self, client)
-
-    async def admit(self, client: Address | None, now: float) -> Denial | str:
-        """May this address look up a key that it may have made up? A refusal, or the name of the attempt.
-
-        The attempt counts as failed from here on, also when the caller does not wait for the answer.
-        """
+    async def admit(self, client: Address | None, now: float) -> Denial | None:
+        """May this address look up a key that it may have made up?"""
         if self._window is None:
-            return ""
-        if self._is_shared(client):
-            running = self._shared.get()
-            return _too_many(1) if running[0] >= MAX_SHARED_LOOKUPS else ""
-        subject = client.bucket if client else ""
-        attempt = Lease(str(next(self._attempts)), "", now + self._window.seconds)
-        if await self._counters.acquire(subject, [Ask(self._window, 1)], lease=attempt, now=now):
-            return attempt.id
+            return None
+        subject = self._subject(client)
+        if self._running.get()[subject] >= MAX_LOOKUPS:
+            return _too_many(1)
+        if subject == _SHARED:
+            return None
+        (level,) = await self._counters.peek(subject, [self._window], now=now)
+        if level.used < self._window.amount:
+            return None
         # Nobody is locked out for good: a right key gets through within a second.
         spared = await self._counters.acquire(f"{subject}/spared", [Ask(_ONE_A_SECOND, 1)], lease=None, now=now)
-        return _too_many(math.ceil(spared.ends[0] - now)) if isinstance(spared, Shortfall) else ""
+        return _too_many(math.ceil(spared.ends[0] - now)) if isinstance(spared, Shortfall) else None
 
-    async def succeeded(self, attempt: str) -> None:
-        """The key is somebody's: the attempt does not count."""
-        if attempt and self._window is not None:
-            await self._counters.give_back(attempt, {self._window.slot: 1})
+    @asynccontextmanager
+    async def attempt(self, client: Address | None, now: float) -> AsyncIterator[None]:
+        """One look-up of a key that was admitted. Whoever goes away meanwhile has failed."""
+        subject, running = self._subject(client), self._running.get()
+        running[subject] += 1
+        try:
+            yield
+        except asyncio.CancelledError:
+            self._count(subject, now)
+            raise
+        finally:
+            running[subject] -= 1
+            if not running[subject]:
+                del running[subject]
+
+    def failed(self, client: Address | None, now: float) -> None:
+        """A key turned out to be nobody's."""
+        self._count(self._subject(client), now)
 
     async def repeated(self, client: Address | None, now: float) -> Denial | None:
         """A key came again that is remembered as nobody's: counted, and refused without a look-up."""
-        if self._window is None or self._is_shared(client):
+        if self._window is None or (subject := self._subject(client)) == _SHARED:
             return None
-        subject = client.bucket if client else ""
         outcome = await self._counters.acquire(subject, [Ask(self._window, 1)], lease=None, now=now)
         return _too_many(math.ceil(outcome.ends[0] - now)) if isinstance(outcome, Shortfall) else None
 
-    def _is_shared(self, client: Address | None) -> bool:
-        return client is None or client in self._private
+    def _count(self, subject: str, now: float) -> None:
+        if self._window is not None and subject != _SHARED:
+            self._counters.settle(subject, [Change(self._window, 1, None)], now=now)
 
-
-class _Attempt:
-    __slots__ = ("_floods", "_shared")
-
-    def __init__(self, floods: FailureLimit, client: Address | None) -> None:
-        self._floods = floods
-        self._shared = floods._shared.get() if floods._is_shared(client) else None  # noqa: SLF001  # its own helper
-
-    async def __aenter__(self) -> None:
-        if self._shared is not None:
-            self._shared[0] += 1
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._shared is not None:
-            self._shared[0] -= 1
+    def _subject(self, client: Address | None) -> str:
+        return _SHARED if client is None or client in self._private else client.bucket
 
 
 def _too_many(retry_after: int) -> Denial:

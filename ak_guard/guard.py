@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
 from ak_guard import checks, keys
@@ -144,27 +145,23 @@ class Guard:
         if entry is not None:
             return await self._floods.repeated(case.client, case.now) or checks.unknown_key()
 
-        # A key that was known may be asked about again, and whoever joins a question asks nothing himself.
+        # Whoever joins a question asks nothing himself, and a key that was known may be asked about again.
         joins = self._known.is_asking(digest)
-        attempt = ""
-        if not joins and not self._known.knows(digest):
-            admitted = await self._floods.admit(case.client, case.now)
-            if isinstance(admitted, Denial):
-                return admitted
-            attempt = admitted
+        stranger = not joins and not self._known.knows(digest)
+        if stranger and (denial := await self._floods.admit(case.client, case.now)) is not None:
+            return denial
         try:
-            async with self._floods.attempt(case.client):
+            async with self._floods.attempt(case.client, case.now) if stranger else nullcontext():
                 found = (await self._known.resolve(digest, case.now)).value
         except ConfigurationError as error:
             log.error("ak_guard is not configured: %s", error)
             return misconfigured()
         except BackendError:
-            await self._floods.succeeded(attempt)  # nobody can say that it failed
             detail = "API keys cannot be checked at the moment."
             return Denial("key_service_unavailable", detail, retry_after=_OUTAGE_RETRY_SECONDS)
         if found is None:
-            return (joins and await self._floods.repeated(case.client, case.now)) or checks.unknown_key()
-        await self._floods.succeeded(attempt)
+            self._floods.failed(case.client, case.now)
+            return checks.unknown_key()
         return found
 
     async def _take(self, budget: Budget, charged: int, case: Case) -> Receipt | Shortage | Denial:

@@ -36,7 +36,7 @@ def nothing_blocks() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AK_GUARD_BACKEND", "AK_GUARD_PEPPER"):
+    for name in ("AK_GUARD_BACKEND", "AK_GUARD_PEPPER", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
 
 

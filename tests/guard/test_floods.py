@@ -9,7 +9,7 @@ import pytest
 
 from ak_guard import ApiKeyMiddleware, KeyManager
 from ak_guard.backends import Found, MemoryBackend
-from ak_guard.floods import MAX_SHARED_LOOKUPS
+from ak_guard.floods import MAX_LOOKUPS
 from ak_guard.keys import mint
 from tests.support import bearer, client_for, echo_app
 
@@ -133,12 +133,12 @@ async def test_shared_addresses_have_a_cap_on_lookups_at_a_time(backend: Countin
     app = ApiKeyMiddleware(echo_app(), backend=backend, clock=clock)
     backend.gate.clear()
     async with client_for(app, ip="10.0.0.1") as client:
-        calls = [asyncio.create_task(client.get("/", headers=bearer(mint()))) for _ in range(MAX_SHARED_LOOKUPS + 10)]
+        calls = [asyncio.create_task(client.get("/", headers=bearer(mint()))) for _ in range(MAX_LOOKUPS + 10)]
         done, pending = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
         assert {task.result().json()["code"] for task in done} == {"too_many_failures"}
         backend.gate.set()
         answers = await asyncio.gather(*pending)
-        assert backend.lookups == MAX_SHARED_LOOKUPS
+        assert backend.lookups == MAX_LOOKUPS
         assert {answer.json()["code"] for answer in answers} <= {"invalid_api_key", "too_many_failures"}
         assert await codes(client, [mint()]) == ["invalid_api_key"]
 

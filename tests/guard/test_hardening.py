@@ -245,6 +245,18 @@ async def test_a_burst_with_one_new_key_is_no_flood(keys: KeyManager, clock: Man
     assert {answer.status_code for answer in answers} == {200}
 
 
+async def test_a_burst_of_many_good_keys_from_one_address_is_no_flood(clock: ManualClock) -> None:
+    backend = SlowBackend()
+    keys = KeyManager(backend, clock=clock)
+    secrets = [(await keys.create(f"key-{number}")).secret for number in range(40)]
+    app = ApiKeyMiddleware(echo_app(), backend=backend, clock=clock, failure_limit="5/1h")
+    async with client_for(app) as client:
+        calls = [asyncio.create_task(client.get("/", headers=bearer(secret))) for secret in secrets]
+        await backend.asked.wait()
+        backend.gate.set()
+        assert {answer.status_code for answer in await asyncio.gather(*calls)} == {200}
+
+
 async def test_a_secret_given_for_an_id_is_not_repeated(keys: KeyManager) -> None:
     issued = await keys.create("prod-api", key="x7Kq9ZmTr4WdLp2Vb8Nc")
     for call in (keys.get, keys.disable, keys.delete, keys.rotate, keys.status):
