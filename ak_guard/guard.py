@@ -191,12 +191,13 @@ def cost_of(cost: Callable[[Scope], int], scope: Scope) -> int:
 def budget_denial(budget: Budget, shortage: Shortage, now: float) -> Denial:
     """Say which budgets are full, and when the same request passes if nothing else is spent."""
     full = [budget.shown[index] for index in shortage.full]
-    names = tuple(window.name for window in full)
-    if any(window.slot == "quota" for window in full):
+    names = tuple([window.name for window in full])
+    latest = max([shortage.ends[index] for index in shortage.full])
+    # Only a quota never frees.
+    if latest == math.inf:
         return Denial("insufficient_quota", "The quota of this API key is used up.", full=names)
-    latest = max(shortage.ends[index] for index in shortage.full)
     wait = max(1, math.ceil(latest - now))
-    listed = " and ".join(f"{window.amount} {window.unit} per {window.name}" for window in full)
+    listed = " and ".join([f"{window.amount} {window.unit} per {window.name}" for window in full])
     return Denial(
         "rate_limit_exceeded", f"The limit of {listed} is reached; try again in {wait} s.", retry_after=wait, full=names
     )

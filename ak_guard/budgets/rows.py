@@ -27,17 +27,20 @@ def take(rows: Rows, asks: Sequence[Ask], now: float, next_generation: Callable[
     current: list[Row] = []
     used: list[int] = []
     ends: list[float] = []
+    full: list[int] = []
     for window, need, extra in asks:
         row = rows.get(window.slot)
-        # What follows serves the many: windows under way with room. Everything else is weighed with care below.
+        # What follows serves the many: windows under way. Everything else is weighed with care below.
         if row is None or now >= (end := row.end) or window.sliding or extra or not need:
             return _weigh(rows, asks, now, next_generation)
         count = row.used + need
         if count > window.amount:
-            return _weigh(rows, asks, now, next_generation)
+            full.append(len(current))
         current.append(row)
         used.append(count)
         ends.append(end)
+    if full:
+        return Shortfall(full, [row.used for row in current], ends)
     for row, count in zip(current, used, strict=True):
         row.used = count
     return Grant(asks, current, used, ends)
