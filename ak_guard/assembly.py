@@ -33,6 +33,7 @@ class Assembly(NamedTuple):
     """Everything a door needs. `owned` are the stores that this middleware opened itself."""
 
     guard: Guard
+    find_key: KeyFinder
     replies: Replies
     public: PublicPaths | None
     backend: KeyLookup
@@ -66,9 +67,10 @@ def assemble(options: Options) -> Assembly:
         stale_if_error=options.stale_if_error,
     )
     failure_limit = None if options.failure_limit is None else Limit.parse(options.failure_limit, "failure_limit")
+    find_key = KeyFinder(options.extractors, forward_key=options.forward_key)
     guard = Guard(
         realm=backend,
-        find_key=KeyFinder(options.extractors, forward_key=options.forward_key),
+        find_key=find_key,
         client_of=ClientResolver(options.trusted_proxies),
         service=service,
         floods=FailureLimit(failure_limit),
@@ -79,6 +81,7 @@ def assemble(options: Options) -> Assembly:
     )
     return Assembly(
         guard,
+        find_key,
         Replies(quota_status=options.quota_status, max_client_wait=options.max_client_wait),
         PublicPaths(public) if (public := exact_paths(options.public_paths)) else None,
         backend,

@@ -53,11 +53,12 @@ class Watched:
         decision = Decision(
             code=ADMITTED if case.denial is None else case.denial.code,
             enforced=case.denial is not None and not self._report,
-            key=case.subject.key if case.subject else None,
+            key=case.subject.key if case.subject else case.admission.key if case.admission else None,
             client=case.client.text if case.client else None,
             method=self._scope.get("method", "GET"),
             path=self._scope["path"],
-            cost=case.admission.cost if case.admission else 0,
+            # What a guard around this one let in, that one has charged and told.
+            cost=case.admission.cost if case.admission and case.subject else 0,
             status=self._status,
             at=case.now,
             duration=self._clock() - case.now,

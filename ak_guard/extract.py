@@ -213,14 +213,18 @@ class KeyFinder:
             found += elsewhere.find(scope)
         if not found:
             return Denial("missing_api_key", "No API key was sent.")
-        for removed in self._removed[kind]:
-            if removed.find(scope):
-                removed.remove(scope)
+        self.strip(scope)
         if len(found) > 1 and len(set(found)) > 1:
             if max(map(len, found)) > MAX_KEY_BYTES:
                 return _too_large()
             return Denial("ambiguous_credentials", "Different API keys were sent in one request.")
         return found[0] if len(found[0]) <= MAX_KEY_BYTES else _too_large()
+
+    def strip(self, scope: Scope) -> None:
+        """Take out of the scope what the app or the server's log must not see."""
+        for removed in self._removed[scope["type"]]:
+            if removed.find(scope):
+                removed.remove(scope)
 
 
 def _too_large() -> Denial:

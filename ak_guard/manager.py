@@ -17,6 +17,7 @@ from ak_guard.budgets.ledger import Budget, peek
 from ak_guard.errors import BackendError, ConfigurationError, InputError, NotFound
 from ak_guard.explain import Explanation, explain
 from ak_guard.records import ApiKey, Group
+from ak_guard.settings import group_list
 from ak_guard.status import Status
 from ak_guard.subject import group_of, key_budget
 
@@ -82,7 +83,7 @@ class KeyManager:
         self.backend: KeyStore = store
         self._quotas, self._windows, self._owned = open_counters(store, limits)
         self._prefix = keys.checked_prefix(prefix)
-        self._groups = {group.name: group for group in groups}
+        self._groups = {group.name: group for group in group_list(groups)}
         self._clock = clock
 
     async def __aenter__(self) -> Self:

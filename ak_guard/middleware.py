@@ -169,12 +169,14 @@ class ApiKeyMiddleware:
         if (assembly.public is not None and scope in assembly.public) or (
             self._allow_preflight and scope.get("method") == "OPTIONS" and _is_preflight(scope)
         ):
+            assembly.find_key.strip(scope)
             show_nobody(scope)
             await self.app(scope, receive, send)
             return
 
         outer = scope.get(_TICKET)
         if outer is not None and _is_open(outer, assembly.backend):
+            assembly.find_key.strip(scope)
             case = await assembly.guard.rejudge(scope, outer)
         else:
             case = await assembly.guard.judge(scope)

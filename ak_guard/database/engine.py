@@ -138,6 +138,8 @@ def _checked_url(text_: str) -> URL:
         raise ConfigurationError(
             f"backend: {url.get_backend_name()} is not supported yet; keys can be stored in SQLite: sqlite:///keys.db"
         )
+    if url.host:
+        raise ConfigurationError("backend: sqlite has no host; write three slashes before the file: sqlite:///keys.db")
     if url.database in {None, "", ":memory:"}:
         raise ConfigurationError("backend: sqlite needs a file, such as sqlite:///keys.db; for memory write memory://")
     return url.set(drivername="sqlite")

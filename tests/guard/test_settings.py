@@ -29,6 +29,7 @@ WRONG: list[dict[str, Any]] = [
     {"backend": "nonsense://"},
     {"backend": "memory://x"},
     {"backend": "sqlite://"},
+    {"backend": "sqlite://host/keys.db"},
     {"backend": object()},
     {"limits": "nonsense://"},
     {"limits": SyncStorage()},
@@ -161,6 +162,32 @@ async def test_the_key_can_be_kept_from_the_app(guarded: Any, keys: KeyManager) 
         assert answer.json()["headers"]["x-other"] == "1"
     async with guarded() as client:
         assert (await client.get("/", headers=bearer(secret))).json()["headers"]["authorization"] == f"Bearer {secret}"
+
+
+async def test_the_key_is_kept_from_the_app_on_public_paths_and_by_inner_guards_too(
+    keys: KeyManager, clock: ManualClock
+) -> None:
+    secret = (await keys.create("prod-api", quota=10)).secret
+    told: list[Decision] = []
+    inner = ApiKeyMiddleware(
+        echo_app(),
+        backend=keys.backend,
+        clock=clock,
+        forward_key=False,
+        public_paths=["/open"],
+        on_decision=told.append,
+    )
+    both = ApiKeyMiddleware(inner, backend=keys.backend, clock=clock)
+    for app in (inner, both):
+        async with client_for(app) as client:
+            for path in ("/open", "/closed"):
+                answer = await client.get(path, headers=bearer(secret))
+                assert answer.status_code == 200
+                assert secret not in answer.text
+    assert [(decision.key.name if decision.key else None, decision.cost) for decision in told] == [
+        ("prod-api", 1),
+        ("prod-api", 0),
+    ]
 
 
 async def test_a_query_key_is_taken_out_of_the_scope(guarded: Any, keys: KeyManager) -> None:
