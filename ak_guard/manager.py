@@ -127,10 +127,7 @@ class KeyManager:
         takes the group's, an empty list means none. `expires_in` is a duration such as `30d`.
         """
         now = self._clock()
-        secret = keys.mint(self._prefix)
-        if key is not None:
-            custom_keys.check(key, peppered=self.backend.peppered)
-            secret = key
+        secret = self._secret(key)
         expiry = inputs.expiry(expires_at, expires_in, now)
         if expiry is not None and expiry.timestamp() <= now:
             raise InputError("expires_at", f"{expiry.isoformat()} has passed already")
@@ -237,10 +234,7 @@ class KeyManager:
         """Give a key a new secret; the old one works on for `grace` (None: not at all). All else stays, also the id."""
         now = self._clock()
         current = await self.get(key_id)
-        secret = keys.mint(self._prefix)
-        if key is not None:
-            custom_keys.check(key, peppered=self.backend.peppered)
-            secret = key
+        secret = self._secret(key)
         until = now if grace is None else now + inputs.grace(grace)
         renewed = replace(current, hint=keys.hint(secret), updated_at=datetime.fromtimestamp(now, UTC))
         await self.backend.add_secret(renewed, keys.digest(secret.encode()), old_until=until)
@@ -323,6 +317,13 @@ class KeyManager:
     async def delete_group(self, name: str) -> None:
         """Remove a group. Its keys are refused with `group_not_allowed` until they get another one."""
         await self.backend.delete_group(name)
+
+    def _secret(self, chosen: str | None) -> str:
+        """The text that somebody chose, when it may serve as a key, or a new one."""
+        if chosen is None:
+            return keys.mint(self._prefix)
+        custom_keys.check(chosen, peppered=self.backend.peppered)
+        return chosen
 
     async def _group(self, name: str) -> Group | None:
         try:

@@ -193,7 +193,6 @@ class Denial:
     detail: str = ""
     retry_after: int | None = None
     full: tuple[str, ...] = ()
-    headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 class Admission:
