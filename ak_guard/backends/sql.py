@@ -18,7 +18,7 @@ from ak_guard.backends.watch import Listeners
 from ak_guard.budgets.sql import SQLStorage
 from ak_guard.database.engine import Database
 from ak_guard.database.tables import groups, keys, secrets
-from ak_guard.errors import BackendError, BudgetError, ConfigurationError, InputError, NotFound
+from ak_guard.errors import BackendError, ConfigurationError, InputError, NotFound
 from ak_guard.records import ApiKey, Group, parse_limits
 
 if TYPE_CHECKING:
@@ -74,12 +74,8 @@ class SQLBackend:
         self._users -= 1
         if self._users <= 0:
             self._users = 0
-            try:
-                await self.counters.aclose()
-            except BudgetError:
-                log.error("what was still to be charged could not be written; the database is away")
-            finally:
-                await self.database.aclose()
+            await self.counters.aclose()
+            await self.database.aclose()
 
     def watch(self, listener: Callable[[str | None], None]) -> Callable[[], None]:
         return self._listeners.add(listener)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from ak_guard.errors import BudgetError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ak_guard.budgets.windows import Window
+
+
+log: Final = logging.getLogger(__name__)
 
 
 class Ask(NamedTuple):
@@ -176,5 +182,9 @@ class MultiWindowSupport(ABC):
     async def forget(self, subject: str) -> None:
         """Drop every counter of a subject that is gone for good."""
 
-    async def aclose(self) -> None:  # noqa: B027  # nothing to do where nothing is open
-        """Let go of connections; counters stay."""
+    async def aclose(self) -> None:
+        """Write what is still to be written. An outage is logged and not raised: whoever stops must go on stopping."""
+        try:
+            await self.flush()
+        except BudgetError:
+            log.error("what was still to be charged could not be written; the store of budgets is away")

@@ -86,9 +86,6 @@ class ForeignStorage(MultiWindowSupport):
             await self._hit(subject, settled.window, settled.units, now)
             self._unposted.pop(0)
 
-    async def aclose(self) -> None:
-        await self.flush()
-
     @property
     def _sliding(self) -> SlidingWindowCounterSupport:
         if not isinstance(self._storage, SlidingWindowCounterSupport):

@@ -96,10 +96,6 @@ class SQLStorage(Storage, MultiWindowSupport):
             for window in windows
         ]
 
-    async def aclose(self) -> None:
-        """Write what is still to be written. The database belongs to the backend, which closes it."""
-        await self.flush()
-
     async def _write(self, owed: Sequence[Owed], ops: Sequence[Op]) -> list[Grant | Shortfall | None]:
         async with self.database.write(BudgetError) as connection:
             state = await _read_state(connection, owed, ops)

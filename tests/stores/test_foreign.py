@@ -13,7 +13,7 @@ from limits.storage import MemoryStorage as SyncMemory
 
 from ak_guard import ApiKeyMiddleware, ConfigurationError, KeyManager
 from ak_guard.backends import MemoryBackend
-from ak_guard.budgets import ForeignStorage, MemoryStorage, MultiWindowRateLimiter, Window, counters_from
+from ak_guard.budgets import Change, ForeignStorage, MemoryStorage, MultiWindowRateLimiter, Window, counters_from
 from tests.support import bearer, client_for, echo_app
 
 if TYPE_CHECKING:
@@ -129,3 +129,20 @@ async def test_ended_windows_are_forgotten_without_a_sweep_over_all(clock: Manua
     for number in range(300):
         await limiter.hit_all([Window(1, 30)], f"new/{number}")
     assert len(storage._subjects) == 300
+
+
+async def test_stopping_while_the_storage_is_away_goes_on_stopping(caplog: pytest.LogCaptureFixture) -> None:
+    class Away(LimitsMemory):
+        STORAGE_SCHEME = None  # type: ignore[assignment]  # not to be found by URI
+
+        @property
+        def base_exceptions(self) -> type[Exception] | tuple[type[Exception], ...]:
+            return (ConnectionError,)
+
+        async def incr(self, key: str, expiry: float, amount: int = 1) -> int:
+            raise ConnectionError("away")
+
+    storage = ForeignStorage(Away())
+    storage.settle("key/a", [Change(Window(5, 60), 1, None)], now=0.0)
+    await storage.aclose()
+    assert "could not be written" in caplog.text
