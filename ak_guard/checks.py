@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 from ak_guard.address import IPSet
 from ak_guard.errors import InputError
@@ -13,9 +13,10 @@ from ak_guard.paths import Routes
 from ak_guard.records import Denial
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection
 
     from ak_guard.address import Address
+    from ak_guard.paths import Route
     from ak_guard.records import ApiKey, Group
 
 
@@ -52,10 +53,6 @@ class ServiceRules:
         return (self._allow_groups is None or name in self._allow_groups) and name not in self._deny_groups
 
 
-# How many verdicts about addresses and paths are remembered for one key or group.
-_REMEMBERED: Final = 256
-
-
 @lru_cache(maxsize=1_024)
 def _ip_set(entries: tuple[str, ...], field: str) -> IPSet:
     """Many keys have the same list, and each is read again when its time in the cache ends."""
@@ -68,30 +65,24 @@ class KeyRules:
     A list of addresses that cannot be read (out of a stored row) lets nobody in.
     """
 
-    __slots__ = ("_seen", "allow", "deny", "enabled", "expires_at", "has_addresses", "secret_until", "unreadable")
+    __slots__ = ("allow", "deny", "enabled", "expires_at", "good_until", "has_addresses", "secret_until", "unreadable")
 
     def __init__(self, key: ApiKey, secret_until: float | None = None) -> None:
         self.enabled: bool = key.enabled
         self.expires_at: float = math.inf if key.expires_at is None else _utc(key.expires_at).timestamp()
         self.secret_until: float = math.inf if secret_until is None else secret_until
+        #: Until when nothing but the caller and the route decides.
+        self.good_until: float = min(self.expires_at, self.secret_until) if key.enabled else -math.inf
         self.unreadable: bool = False
         self.allow: IPSet | None = self._read(key.allow_ips, "allow_ips")
         self.deny: IPSet | None = self._read(key.deny_ips, "deny_ips")
         self.has_addresses: bool = self.unreadable or self.allow is not None or self.deny is not None
-        self._seen: dict[Address, bool] = {}
 
     def lets_in(self, client: Address | None) -> bool:
         """Whether the rules about addresses do. Deny wins over allow, and an unknown address fits no rule."""
         if client is None or self.unreadable:
             return not self.has_addresses
-        verdict = self._seen.get(client)
-        if verdict is None:
-            verdict = (self.deny is None or client not in self.deny) and (self.allow is None or client in self.allow)
-            # A key is called from few addresses; whoever calls it from many only pays the look-up again.
-            if len(self._seen) >= _REMEMBERED:
-                self._seen.clear()
-            self._seen[client] = verdict
-        return verdict
+        return (self.deny is None or client not in self.deny) and (self.allow is None or client in self.allow)
 
     def _read(self, entries: tuple[str, ...], field: str) -> IPSet | None:
         try:
@@ -133,10 +124,10 @@ def check_address(rules: KeyRules, client: Address | None) -> Denial | None:
     return None if not rules.has_addresses or rules.lets_in(client) else wrong_address(client)
 
 
-def check_group(rules: GroupRules, scope: Mapping[str, Any]) -> Denial | None:
+def check_group(rules: GroupRules, route: Route) -> Denial | None:
     if not rules.let_in:
         return wrong_group(rules.name)
-    if not rules.routes.allow(scope):
+    if not rules.routes.allow(route):
         return Denial("group_not_allowed", f"The group {rules.name!r} of this API key may not use this route.")
     return None
 

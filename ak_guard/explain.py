@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from ak_guard.address import IPSet, parse_address
 from ak_guard.checks import GroupRules, KeyRules, ServiceRules, check_address, check_group, check_state
+from ak_guard.paths import Route
 from ak_guard.records import ADMITTED
 
 if TYPE_CHECKING:
@@ -67,14 +68,15 @@ def explain(
     """Judge a request that is not there. `levels` are those of the budget at `now`, in seconds since the epoch."""
     rules = KeyRules(key, secret_until)
     group_rules = GroupRules(key.group, group, ServiceRules(IPSet(), IPSet()))
-    scope = {"type": "http", "method": method, "path": path}
     client = None if ip is None else parse_address(ip)
     budgets = _budget_rules(budget, levels, budget.charged(cost), now)
     if group is None:
         group_rule = Rule("group and route", False, "group_not_allowed", _NOT_STORED.format(key.group))
     else:
         group_rule = _rule(
-            "group and route", check_group(group_rules, scope), f"group {key.group!r} allows {method} {path}"
+            "group and route",
+            check_group(group_rules, Route(method, path)),
+            f"group {key.group!r} allows {method} {path}",
         )
     found = (
         _state_rule(rules, now),

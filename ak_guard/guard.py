@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import math
 from contextlib import nullcontext
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from ak_guard import checks, keys
 from ak_guard.budgets.receipt import Receipt, Shortage
 from ak_guard.budgets.take import take, take_at_once, take_locally
 from ak_guard.errors import BackendError, BudgetError, ConfigurationError
+from ak_guard.paths import route_of
 from ak_guard.records import Admission, Denial
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from ak_guard.backends.cached import CachedLookup, Entry
     from ak_guard.budgets.base import MultiWindowSupport
     from ak_guard.budgets.ledger import Budget
+    from ak_guard.budgets.windows import Window
     from ak_guard.extract import KeyFinder
     from ak_guard.floods import FailureLimit
     from ak_guard.subject import Subject
@@ -87,23 +90,25 @@ class Guard:
         entry = self._known.get(digest, case.now)
         if entry is not None and entry.value is not None:
             subject = entry.value
-            denial = self._service.check(case.client)
         else:
             resolved = await self._resolve(key, digest, entry, case)
             if isinstance(resolved, Denial):
                 case.denial = resolved
                 return case
-            subject, denial = resolved, None
+            subject = resolved
         case.subject = subject
 
-        denial = denial or (
-            checks.check_state(subject.rules, case.now)
-            or checks.check_address(subject.rules, case.client)
-            or checks.check_group(subject.group_rules, scope)
-        )
-        if denial is not None:
-            case.denial = denial
-            return case
+        route = route_of(scope)
+        if not subject.lets_in(case.client, route, case.now):
+            case.denial = (
+                self._service.check(case.client)
+                or checks.check_state(subject.rules, case.now)
+                or checks.check_address(subject.rules, case.client)
+                or checks.check_group(subject.group_rules, route)
+            )
+            if case.denial is not None:
+                return case
+            subject.let_in(case.client, route)
 
         case.cost = cost = self._cost if isinstance(self._cost, int) else cost_of(self._cost, scope)
         charged = subject.budget.charged(cost)
@@ -191,16 +196,21 @@ def cost_of(cost: Callable[[Scope], int], scope: Scope) -> int:
 def budget_denial(budget: Budget, shortage: Shortage, now: float) -> Denial:
     """Say which budgets are full, and when the same request passes if nothing else is spent."""
     full = [budget.shown[index] for index in shortage.full]
-    names = tuple([window.name for window in full])
     latest = max([shortage.ends[index] for index in shortage.full])
     # Only a quota never frees.
-    if latest == math.inf:
+    wait = None if latest == math.inf else max(1, math.ceil(latest - now))
+    return _full(tuple(full), wait)
+
+
+# A caller who goes on calling is told the same for a second.
+@lru_cache(maxsize=1_024)
+def _full(windows: tuple[Window, ...], wait: int | None) -> Denial:
+    names = tuple(window.name for window in windows)
+    if wait is None:
         return Denial("insufficient_quota", "The quota of this API key is used up.", full=names)
-    wait = max(1, math.ceil(latest - now))
-    listed = " and ".join([f"{window.amount} {window.unit} per {window.name}" for window in full])
-    return Denial(
-        "rate_limit_exceeded", f"The limit of {listed} is reached; try again in {wait} s.", retry_after=wait, full=names
-    )
+    listed = " and ".join(f"{window.amount} {window.unit} per {window.name}" for window in windows)
+    detail = f"The limit of {listed} is reached; try again in {wait} s."
+    return Denial("rate_limit_exceeded", detail, retry_after=wait, full=names)
 
 
 def _cost_exceeds(budget: Budget, charged: int) -> Denial:

@@ -198,8 +198,8 @@ class ApiKeyMiddleware:
             show_user(scope, shown.user)
             receipt: Receipt = admission.receipt
             inner = send
-            if self._ratelimit and receipt.used:
-                inner = _with_headers(send, shown.fields.render(receipt.used, receipt.ends, case.now))
+            if self._ratelimit and receipt.left:
+                inner = _with_headers(send, shown.fields.render(receipt.left, receipt.ends, case.now))
             try:
                 await self.app(scope, receive, inner)
             finally:
@@ -235,7 +235,7 @@ class ApiKeyMiddleware:
         if not self._ratelimit or case.shortage is None or case.subject is None:
             return []
         shown: _Shown = case.subject.door or _Shown.of(case.subject)
-        return shown.fields.render(case.shortage.used, case.shortage.ends, case.now)
+        return shown.fields.render(case.shortage.left, case.shortage.ends, case.now)
 
     async def _start(self) -> str | None:
         if self._assembly is None:

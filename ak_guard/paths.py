@@ -8,7 +8,7 @@ Only `scope["path"]` is read: a URL rebuilt from the Host header can be forged (
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote
 
 if TYPE_CHECKING:
@@ -18,20 +18,41 @@ _ODD: Final = re.compile(r"//|\\|[\x00-\x1f\x7f\ufffd]|%(?:2e|2f|5c|25|00)|/\.{1
 _ODD_RAW: Final = re.compile(rb"%(?:2e|2f|5c|00)|\\", re.IGNORECASE)
 # An encoding within an encoding within one is the deepest that is looked into; anything deeper is refused by routes.
 _DEEPEST: Final = 4
-_REMEMBERED: Final = 256
-_REMEMBERED_LENGTH: Final = 256
+# Longer paths are not worth remembering.
+_SHORT: Final = 256
 
 
-def app_path(scope: Mapping[str, Any]) -> str:
+def app_path(path: str, root: str) -> str:
     """The path as the guarded app's own routes see it: without `root_path`, cut at a segment boundary."""
-    path: str = scope["path"]
-    root: str = scope.get("root_path", "")
     if not root or not path.startswith(root):
         return path
     rest = path[len(root) :]
     if rest and not rest.startswith("/"):
         return path
     return rest or "/"
+
+
+class Route(NamedTuple):
+    """What a request asks for, as far as a rule may look: websockets match as GET.
+
+    `path` and `raw_path` are as the server gives them, `root_path` is where the guarded app is mounted.
+    """
+
+    method: str
+    path: str
+    raw_path: bytes | None = None
+    root_path: str = ""
+
+    @property
+    def is_short(self) -> bool:
+        return len(self.path) <= _SHORT
+
+
+def route_of(scope: Mapping[str, Any]) -> Route:
+    """The route of a request."""
+    get = scope.get
+    method = scope["method"] if scope["type"] == "http" else "GET"
+    return Route(method, scope["path"], get("raw_path"), get("root_path") or "")
 
 
 def is_odd(path: str, raw_path: bytes | None = None) -> bool:
@@ -68,7 +89,8 @@ class PublicPaths:
         self._paths = frozenset(paths)
 
     def __contains__(self, scope: Mapping[str, Any]) -> bool:
-        path = app_path(scope)
+        root = scope.get("root_path")
+        path = app_path(scope["path"], root) if root else scope["path"]
         return path in self._paths and not is_odd(path, scope.get("raw_path"))
 
 
@@ -79,7 +101,7 @@ class Routes:
     websockets match as GET.
     """
 
-    __slots__ = ("_any", "_by_method", "_seen")
+    __slots__ = ("_any", "_by_method")
 
     def __init__(self, routes: Iterable[str]) -> None:
         by_method: dict[str, list[str]] = {}
@@ -89,30 +111,15 @@ class Routes:
         if "GET" in by_method:
             by_method.setdefault("HEAD", []).extend(by_method["GET"])
         everywhere = by_method.get("*", [])
-        self._seen: dict[tuple[str, str, bytes | None], bool] = {}
         self._any = not by_method or "*" in everywhere or "/*" in everywhere
         self._by_method = {
             method: _Matcher([*paths, *(everywhere if method != "*" else [])]) for method, paths in by_method.items()
         }
 
-    def allow(self, scope: Mapping[str, Any]) -> bool:
-        if self._any:
-            return True
-        method = scope["method"] if scope["type"] == "http" else "GET"
-        asked = (method, app_path(scope) if scope.get("root_path") else scope["path"], scope.get("raw_path"))
-        verdict = self._seen.get(asked)
-        if verdict is None:
-            verdict = self.allow_path(*asked)
-            # Paths repeat; whoever makes up new ones only pays the look-up again.
-            if len(self._seen) >= _REMEMBERED:
-                self._seen.clear()
-            if len(asked[1]) <= _REMEMBERED_LENGTH:
-                self._seen[asked] = verdict
-        return verdict
+    def allow(self, route: Route) -> bool:
+        return self._any or self._allow(route.method, app_path(route.path, route.root_path), route.raw_path)
 
-    def allow_path(self, method: str, path: str, raw_path: bytes | None = None) -> bool:
-        if self._any:
-            return True
+    def _allow(self, method: str, path: str, raw_path: bytes | None) -> bool:
         matcher = self._by_method.get(method) or self._by_method.get("*")
         if matcher is None or not matcher.match(path):
             return False

@@ -130,9 +130,15 @@ class _Form:
 
     def body(self, denial: Denial, request_id: bytes, *, anthropic: bool) -> bytes:
         """RFC 9457 members, and beside them what OpenAI- and Anthropic-shaped clients read."""
-        detail = json.dumps(denial.detail).encode()
-        full = json.dumps(denial.full).encode() if denial.full else b"[]"
+        detail = _quoted(denial.detail)
+        full = _quoted(denial.full) if denial.full else b"[]"
         return (self._anthropic if anthropic else self._plain) % (detail, full, detail, request_id)
+
+
+# Refusals come in streams of the same ones.
+@lru_cache(maxsize=512)
+def _quoted(value: str | tuple[str, ...]) -> bytes:
+    return json.dumps(value).encode()
 
 
 def _template(code: str, reply: Reply, status: int, kind: str) -> bytes:
@@ -167,8 +173,16 @@ class _Asked(NamedTuple):
 
 def _asked(headers: Iterable[tuple[bytes, bytes]]) -> _Asked:
     """Which shape of body the client wants."""
-    wanted = {name.lower(): value for name, value in headers if len(name) in _ASKED_LENGTHS}
-    return _Asked(b"anthropic-version" in wanted, b"application/problem+json" in wanted.get(b"accept", b"").lower())
+    anthropic = problem = False
+    for name, value in headers:
+        # Most names have another length.
+        if len(name) in _ASKED_LENGTHS:
+            lowered = name.lower()
+            if lowered == b"accept":
+                problem = b"application/problem+json" in value.lower()
+            elif lowered == b"anthropic-version":
+                anthropic = True
+    return _Asked(anthropic, problem)
 
 
 _ASKED_LENGTHS: Final = frozenset({len(b"anthropic-version"), len(b"accept")})
@@ -181,20 +195,21 @@ class RateLimitFields:
     `"5h";r=12;t=3611`, r units left, t seconds until more are there.
     """
 
-    __slots__ = ("_amounts", "_ends", "_from", "_names", "_policy", "_template", "_until")
+    __slots__ = ("_ends", "_from", "_names", "_policy", "_template", "_until")
 
     def __init__(self, windows: tuple[Window, ...]) -> None:
-        self._policy, self._names, self._amounts = _static(windows)
+        self._policy, self._names = _static(windows)
         # The line with its seconds filled in, for the ends and the stretch of time for which these stay as they are.
         self._template = b""
         self._ends: Sequence[float] = ()
         self._from = self._until = 0.0
 
-    def render(self, used: Sequence[int], ends: Sequence[float], now: float) -> Headers:
-        """Both fields for what is used and for when each window frees, in the order of the windows."""
+    def render(self, left: Sequence[int], ends: Sequence[float], now: float) -> Headers:
+        """Both fields for what each window has left and for when it frees, in the order of the windows."""
         if not self._from <= now < self._until or ends != self._ends:
             self._fill(ends, now)
-        left = [amount - count if count < amount else 0 for amount, count in zip(self._amounts, used, strict=True)]
+        if left and min(left) < 0:
+            left = [max(0, count) for count in left]
         return [self._policy, (b"ratelimit", self._template % tuple(left))]
 
     def _fill(self, ends: Sequence[float], now: float) -> None:
@@ -213,11 +228,11 @@ class RateLimitFields:
 
 
 @lru_cache(maxsize=4_096)
-def _static(windows: tuple[Window, ...]) -> tuple[tuple[bytes, bytes], tuple[str, ...], tuple[int, ...]]:
-    """What is the same for all keys with equal windows: the policy field, the names and the amounts."""
+def _static(windows: tuple[Window, ...]) -> tuple[tuple[bytes, bytes], tuple[str, ...]]:
+    """What is the same for all keys with equal windows: the policy field and the names."""
     policies = [
         f'"{window.name}";q={window.amount}' + ("" if window.slot == "quota" else f";w={window.seconds}")
         for window in windows
     ]
     policy = (b"ratelimit-policy", ", ".join(policies).encode())
-    return policy, tuple(window.name for window in windows), tuple(window.amount for window in windows)
+    return policy, tuple(window.name for window in windows)

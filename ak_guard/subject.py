@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ak_guard.budgets.ledger import Budget, Part
 from ak_guard.budgets.windows import Quota, Window
@@ -13,15 +13,21 @@ from ak_guard.records import DEFAULT_GROUP, Group
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from ak_guard.address import Address
     from ak_guard.backends.base import Found
     from ak_guard.budgets.base import MultiWindowSupport
+    from ak_guard.paths import Route
     from ak_guard.records import ApiKey
+
+
+# How many callers and routes that passed every rule are remembered for one key.
+_REMEMBERED: Final = 256
 
 
 class Subject:
     """One key as the guard sees it. `door` is the door's own place for what it shows of the key, made on first use."""
 
-    __slots__ = ("budget", "door", "group_rules", "key", "rules")
+    __slots__ = ("_passed", "budget", "door", "group_rules", "key", "rules")
 
     def __init__(self, key: ApiKey, rules: KeyRules, group_rules: GroupRules, budget: Budget) -> None:
         self.key: ApiKey = key
@@ -29,6 +35,19 @@ class Subject:
         self.group_rules: GroupRules = group_rules
         self.budget: Budget = budget
         self.door: Any = None
+        self._passed: set[tuple[Address | None, Route]] = set()
+
+    def lets_in(self, client: Address | None, route: Route, now: float) -> bool:
+        """Whether this client has passed every rule on this route before, and no rule depends on more than the time."""
+        return (client, route) in self._passed and now < self.rules.good_until
+
+    def let_in(self, client: Address | None, route: Route) -> None:
+        """Every rule lets this client in on this route."""
+        # A key is called from few addresses on few routes; whoever makes up new ones only pays the checks again.
+        if len(self._passed) >= _REMEMBERED:
+            self._passed.clear()
+        if route.is_short:
+            self._passed.add((client, route))
 
 
 class SubjectMaker:

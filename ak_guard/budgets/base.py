@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ak_guard.errors import BudgetError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from ak_guard.budgets.purse import Purse
     from ak_guard.budgets.windows import Window
 
 
@@ -19,7 +21,11 @@ log: Final = logging.getLogger(__name__)
 
 
 class Ask(NamedTuple):
-    """What is wanted from one window: `need`, without which nothing is taken, and up to `extra` beyond it."""
+    """What is wanted from one window: `need`, without which nothing is taken, and up to `extra` beyond it.
+
+    A store grants no more extra than a tenth of what `need` leaves, and none once less than a tenth of the amount is
+    left; windows of one unit get the same extra, that of the fullest.
+    """
 
     window: Window
     need: int
@@ -27,11 +33,17 @@ class Ask(NamedTuple):
 
 
 class Lease(NamedTuple):
-    """The name under which a take may be given back, until `deadline` (seconds since the epoch)."""
+    """The name under which a take may be given back within `seconds` of when the store granted it.
+
+    `renews` is a lease of the same subject that ends with this call, whatever comes of the take: first `unspent` units
+    per slot go back, each only where the window is still the one they came from. An id is used for one call only.
+    """
 
     id: str
     worker: str
-    deadline: float
+    seconds: float
+    renews: str = ""
+    unspent: Mapping[str, int] = MappingProxyType({})
 
 
 class Row:
@@ -71,57 +83,34 @@ class Level(NamedTuple):
     end: float | None
 
 
-class Grant:
-    """Everything asked for was taken. Each list follows the order of the asks.
+class Grant(NamedTuple):
+    """Everything that was needed was taken. Each list follows the order of the asks.
 
-    `used` includes this take, `ends` is when each window frees again. `rows` are the windows as they were taken from.
+    `taken` is what was needed and the extra there was room for. `used` includes this take, `ends` is when each window
+    frees again, `generations` names the window each take came from (0 where nothing was taken).
     """
 
-    __slots__ = ("_asks", "_taken", "ends", "rows", "used")
-
-    def __init__(
-        self,
-        asks: Sequence[Ask],
-        rows: Sequence[Row],
-        used: list[int],
-        ends: list[float],
-        taken: list[int] | None = None,
-    ) -> None:
-        self._asks = asks
-        self._taken = taken
-        self.rows: Sequence[Row] = rows
-        self.used: list[int] = used
-        self.ends: list[float] = ends
-
-    @property
-    def taken(self) -> list[int]:
-        """The units taken from each window: what was needed, and the extra that there was room for."""
-        return [need for _, need, _ in self._asks] if self._taken is None else self._taken
-
-    @property
-    def generations(self) -> list[int]:
-        """Which window each take came from."""
-        return [row.generation for row in self.rows]
+    taken: list[int]
+    used: list[int]
+    ends: list[float]
+    generations: list[int]
 
     def __bool__(self) -> bool:
         return True
 
 
-class Shortfall:
+class Shortfall(NamedTuple):
     """Nothing was taken. `full` are the indices of the asks that did not fit.
 
     `used` is what each window holds; `ends` is when the same ask would fit into it, and for those that are not full
     when they free again.
-    `retry_at` is the earliest deadline of leases that others hold, None when nobody holds any.
+    `retry_at` is the earliest deadline of leases that others hold on these windows, None when nobody holds any.
     """
 
-    __slots__ = ("ends", "full", "retry_at", "used")
-
-    def __init__(self, full: list[int], used: list[int], ends: list[float], retry_at: float | None = None) -> None:
-        self.full: list[int] = full
-        self.used: list[int] = used
-        self.ends: list[float] = ends
-        self.retry_at: float | None = retry_at
+    full: list[int]
+    used: list[int]
+    ends: list[float]
+    retry_at: float | None = None
 
     def __bool__(self) -> bool:
         return False
@@ -139,8 +128,9 @@ class Promise:
 class MultiWindowSupport(ABC):
     """Beside `MovingWindowSupport` and `SlidingWindowCounterSupport` of `limits`: several windows of one subject.
 
-    Times are seconds since the epoch. A storage that several processes share may use its own time instead of `now`.
-    Every method but `settle` raises `BudgetError` when the store cannot be reached.
+    Times are seconds since the epoch on the caller's clock. A storage that several machines share decides by its own
+    time and answers in the caller's: `end - its now + now`. Every method but `settle` raises `BudgetError` when the
+    store cannot be reached.
     """
 
     @property
@@ -152,12 +142,8 @@ class MultiWindowSupport(ABC):
     async def acquire(self, subject: str, asks: Sequence[Ask], *, lease: Lease | None, now: float) -> Grant | Shortfall:
         """Take from every window or from none. With a `lease` the take can be given back under its id."""
 
-    def acquire_at_once(self, subject: str, asks: Sequence[Ask], *, now: float) -> Grant | Shortfall | None:  # noqa: ARG002
-        """Take without waiting and without a lease, where the storage can; None where `acquire` must be asked."""
-        return None
-
     @abstractmethod
-    async def give_back(self, lease_id: str, unspent: dict[str, int]) -> None:
+    async def give_back(self, lease_id: str, unspent: Mapping[str, int]) -> None:
         """End a lease and return `unspent` units per slot, each only where the window is still the one taken from.
 
         Applies once; an unknown or ended lease is ignored.
@@ -173,7 +159,10 @@ class MultiWindowSupport(ABC):
 
     @abstractmethod
     def settle(self, subject: str, changes: Sequence[Change], *, now: float) -> None:
-        """Correct what was taken, at once and without asking whether it fits. Never fails."""
+        """Correct what was taken, at once and without asking whether it fits. Never fails; any thread may call it.
+
+        What cannot be written yet is kept, and written once however often that takes.
+        """
 
     async def flush(self) -> None:  # noqa: B027  # nothing to do where settlements are at once
         """Wait until every settlement made so far is where it belongs."""
@@ -188,3 +177,30 @@ class MultiWindowSupport(ABC):
             await self.flush()
         except BudgetError:
             log.error("what was still to be charged could not be written; the store of budgets is away")
+
+
+class SpendsAtOnce(MultiWindowSupport):
+    """A storage that decides in the process, without waiting, so that nothing can come between several of its takes."""
+
+    #: False in a class that changes `acquire` alone: it means that for every take.
+    at_once: bool = True
+
+    def __init_subclass__(cls, **options: object) -> None:
+        super().__init_subclass__(**options)
+        if "acquire" in vars(cls) and "spend" not in vars(cls):
+            cls.at_once = False
+
+    @abstractmethod
+    def spend(self, subject: str, asks: Sequence[Ask], *, now: float) -> Grant | Shortfall | None:
+        """Take what is needed from every window or from none; None where `refill` must be awaited first."""
+
+    @abstractmethod
+    def unspend(self, subject: str, asks: Sequence[Ask], grant: Grant) -> None:
+        """Undo a `spend` that was made since the last await."""
+
+    @abstractmethod
+    def purse(self, subject: str, windows: Sequence[Window], *, now: float) -> Purse | None:
+        """What can be spent with a subtraction, None where there is nothing of the kind. One is open at a time."""
+
+    async def refill(self, subject: str, asks: Sequence[Ask], *, now: float) -> None:
+        """Wait until `spend` can answer."""

@@ -13,7 +13,7 @@ from ak_guard.budgets.rows import free_at
 from ak_guard.errors import BudgetError, ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Awaitable, Mapping, Sequence
 
     from ak_guard.budgets.windows import Window
 
@@ -55,12 +55,13 @@ class ForeignStorage(MultiWindowSupport):
                 free_at(window, levels[i], need, now) if i in full else now for i, (window, need, _) in enumerate(asks)
             ]
             return Shortfall(full, used, ends)
-        return Grant(asks, levels, used, [row.end for row in levels])
+        taken = [need for _, need, _ in asks]
+        return Grant(taken, used, [row.end for row in levels], [0] * len(asks))
 
     async def forget(self, subject: str) -> None:
         """Nothing: the keys of a storage of `limits` cannot be listed; they end by themselves."""
 
-    async def give_back(self, lease_id: str, unspent: dict[str, int]) -> None:
+    async def give_back(self, lease_id: str, unspent: Mapping[str, int]) -> None:
         """Nothing: storages of `limits` cannot take a hit back."""
 
     async def peek(self, subject: str, windows: Sequence[Window], *, now: float, need: int = 0) -> list[Level]:  # noqa: ARG002

@@ -7,12 +7,13 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from ak_guard.budgets.base import Ask, Level, MultiWindowSupport
+from ak_guard.budgets.base import Ask, Level, MultiWindowSupport, SpendsAtOnce
 from ak_guard.errors import BudgetError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from ak_guard.budgets.purse import Purse
     from ak_guard.budgets.windows import Window
 
 T = TypeVar("T")
@@ -23,19 +24,24 @@ _SHARED: Final = 4_096
 
 
 class Part:
-    """Some windows of one subject in one store: what a single call takes."""
+    """Some windows of one subject in one store: what a single call takes.
 
-    __slots__ = ("one", "storage", "subject", "windows")
+    `local` is the store where it decides at once, and `purse` what was last open there.
+    """
+
+    __slots__ = ("local", "one", "purse", "storage", "subject", "windows")
 
     def __init__(self, storage: MultiWindowSupport, subject: str, windows: Iterable[Window]) -> None:
         self.storage: MultiWindowSupport = storage
         self.subject: str = subject
         self.windows: tuple[Window, ...] = tuple(windows)
         self.one: tuple[Ask, ...] = _asks(self.windows, 1)
+        self.local: SpendsAtOnce | None = storage if isinstance(storage, SpendsAtOnce) and storage.at_once else None
+        self.purse: Purse | None = None
 
     def asks(self, cost: int) -> tuple[Ask, ...]:
         """What a request of this cost wants; windows that count requests want one."""
-        return _asks(self.windows, cost)
+        return self.one if cost == 1 else _asks(self.windows, cost)
 
 
 @lru_cache(maxsize=_SHARED)
@@ -69,11 +75,13 @@ _layout = lru_cache(maxsize=_SHARED)(_Layout)
 class Budget:
     """All budgets of one key: its windows, its group's shared windows, its quota."""
 
-    __slots__ = ("_order", "clock", "most", "multiplier", "parts", "places", "shown")
+    __slots__ = ("_order", "at_once", "clock", "most", "multiplier", "parts", "places", "shown")
 
     def __init__(self, parts: Iterable[Part], multiplier: Fraction, clock: Callable[[], float]) -> None:
         self.clock: Callable[[], float] = clock
         self.parts: tuple[Part, ...] = tuple(part for part in parts if part.windows)
+        #: Whether no store must be asked for each request.
+        self.at_once: bool = all(part.local is not None for part in self.parts)
         # One object for the common case, so that it is told apart by identity on the hot path.
         self.multiplier: Fraction = _ONE if multiplier == 1 else multiplier
         layout = _layout(tuple(part.windows for part in self.parts))

@@ -7,23 +7,34 @@ import itertools
 import math
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from limits.aio.storage import Storage
 
 from ak_guard.budgets import rows
-from ak_guard.budgets.base import Ask, Change, Grant, Lease, Level, MultiWindowSupport, Promise, Shortfall
+from ak_guard.budgets.base import Change, Grant, Lease, Level, Promise, Shortfall, SpendsAtOnce
+from ak_guard.budgets.purse import Purse
 from ak_guard.budgets.windows import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    from ak_guard.budgets.base import Ask
 
 # Subjects are swept by the minute in which their last window ends, a few with each new one: no hit pays for all.
 _SWEEP_SECONDS: Final = 64
 _SWEEP_STEP: Final = 4
 
 
-class MemoryStorage(Storage, MultiWindowSupport):
+class _Open(NamedTuple):
+    """A lease: what was taken from each slot, and from which generation of its window."""
+
+    subject: str
+    deadline: float
+    parts: list[tuple[str, int, int]]
+
+
+class MemoryStorage(Storage, SpendsAtOnce):
     """A storage of `limits` that takes several windows in one step and whose cost does not grow with live keys.
 
     No method suspends, so within one event loop nothing can come between check and take; loops that run in several
@@ -44,7 +55,9 @@ class MemoryStorage(Storage, MultiWindowSupport):
         super().__init__(uri, wrap_exceptions=wrap_exceptions, **options)
         self._clock = clock
         self._subjects: dict[str, rows.Rows] = {}
-        self._leases: dict[str, tuple[Lease, str, list[tuple[str, int, int]]]] = {}
+        # What a purse has spent is counted in the rows when it is closed. One is open per subject at most.
+        self._purses: dict[str, Purse] = {}
+        self._leases: dict[str, _Open] = {}
         self._due: dict[int, list[str]] = {}
         self._due_order: list[int] = []
         self._next_generation = itertools.count(1).__next__
@@ -54,83 +67,133 @@ class MemoryStorage(Storage, MultiWindowSupport):
     def promise(self) -> Promise:
         return Promise(durable=False, shared=False)
 
-    def acquire_at_once(self, subject: str, asks: Sequence[Ask], *, now: float) -> Grant | Shortfall | None:
-        if self._owed:
-            self._settle_owed()
-        mine = self._subjects.get(subject)
-        return None if mine is None else rows.take(mine, asks, now, self._next_generation)
-
-    async def acquire(self, subject: str, asks: Sequence[Ask], *, lease: Lease | None, now: float) -> Grant | Shortfall:
-        self._settle_owed()
-        mine = self._subjects.get(subject)
-        known = mine is not None
-        if mine is None:
-            mine = {}
+    def spend(self, subject: str, asks: Sequence[Ask], *, now: float) -> Grant | Shortfall:
+        mine = self._rows(subject)
+        known = bool(mine)
         outcome = rows.take(mine, asks, now, self._next_generation)
         if not known and mine:
             self._subjects[subject] = mine
             self._remember_end(subject, mine)
             self._sweep(now)
-        if lease is not None and isinstance(outcome, Grant):
-            self._drop_dead_leases(now)
-            slots = [ask.window.slot for ask in asks]
-            parts = list(zip(slots, outcome.taken, outcome.generations, strict=True))
-            self._leases[lease.id] = (lease, subject, parts)
         return outcome
 
-    def _drop_dead_leases(self, now: float) -> None:
-        """A lease past its deadline counts as spent. The oldest stand first."""
-        while self._leases:
-            oldest = next(iter(self._leases))
-            if now < self._leases[oldest][0].deadline:
-                return
-            del self._leases[oldest]
+    def unspend(self, subject: str, asks: Sequence[Ask], grant: Grant) -> None:
+        mine = self._rows(subject)
+        for ask, taken, generation in zip(asks, grant.taken, grant.generations, strict=True):
+            if taken:
+                rows.give_back(mine, ask.window.slot, taken, generation)
 
-    async def give_back(self, lease_id: str, unspent: dict[str, int]) -> None:
-        self._settle_owed()
-        _, subject, parts = self._leases.pop(lease_id, (None, "", []))
-        mine = self._subjects.get(subject, {})
-        for slot, taken, generation in parts:
+    def purse(self, subject: str, windows: Sequence[Window], *, now: float) -> Purse | None:
+        opened = self._purses.get(subject)
+        if opened is not None and now < opened.until and opened.windows == windows:
+            return opened
+        mine = self._rows(subject)
+        current = [mine.get(window.slot) for window in windows]
+        under_way = [row for row in current if row is not None and now < row.end]
+        # What a sliding window has left changes by itself.
+        if len(under_way) < len(windows) or any(window.sliding for window in windows):
+            return None
+        left = [max(0, window.amount - row.used) for window, row in zip(windows, under_way, strict=True)]
+        ends = [row.end for row in under_way]
+        generations = [row.generation for row in under_way]
+        opened = Purse(windows, left=left, spare=left, ends=ends, generations=generations, until=min(ends), exact=True)
+        self._purses[subject] = opened
+        return opened
+
+    async def acquire(self, subject: str, asks: Sequence[Ask], *, lease: Lease | None, now: float) -> Grant | Shortfall:
+        self._drop_dead_leases(now)
+        if lease is not None and lease.renews:
+            await self.give_back(lease.renews, lease.unspent)
+        outcome = self.spend(subject, asks, now=now)
+        if isinstance(outcome, Shortfall):
+            return outcome._replace(retry_at=self._retry_at(subject, [asks[index].window for index in outcome.full]))
+        if lease is not None:
+            slots = [ask.window.slot for ask in asks]
+            parts = list(zip(slots, outcome.taken, outcome.generations, strict=True))
+            self._leases[lease.id] = _Open(subject, now + lease.seconds, parts)
+        return outcome
+
+    async def give_back(self, lease_id: str, unspent: Mapping[str, int]) -> None:
+        ended = self._leases.pop(lease_id, None)
+        if ended is None:
+            return
+        mine = self._rows(ended.subject)
+        for slot, taken, generation in ended.parts:
             rows.give_back(mine, slot, min(taken, unspent.get(slot, 0)), generation)
 
     async def peek(self, subject: str, windows: Sequence[Window], *, now: float, need: int = 0) -> list[Level]:
-        self._settle_owed()
-        mine = self._subjects.get(subject, {})
+        mine = self._rows(subject)
+        self._drop_dead_leases(now)
         return [
             rows.level(window, mine.get(window.slot), now, held=self._held(subject, window), need=need)
             for window in windows
         ]
 
     async def restart(self, subject: str, windows: Sequence[Window]) -> None:
-        self._settle_owed()
-        mine = self._subjects.get(subject, {})
+        mine = self._rows(subject)
         for window in windows:
             mine.pop(window.slot, None)
 
     def settle(self, subject: str, changes: Sequence[Change], *, now: float) -> None:
-        # Endpoints that are no coroutines charge from threads, so it is only noted here and counted with the next call.
+        # Endpoints that are no coroutines charge from threads, so it is only noted here and counted with the next call,
+        # which a closed purse does not keep from coming.
         self._owed.append((subject, changes, now))
-
-    def _settle_owed(self) -> None:
-        while self._owed:
-            subject, changes, now = self._owed.popleft()
-            mine = self._subjects.setdefault(subject, {})
-            known = bool(mine)
-            for settled in changes:
-                rows.change(mine, settled, now, self._next_generation)
-            if not known:
-                self._remember_end(subject, mine)
+        if (opened := self._purses.get(subject)) is not None:
+            opened.close()
 
     async def forget(self, subject: str) -> None:
+        self._rows(subject)
         self._subjects.pop(subject, None)
 
+    def _rows(self, subject: str) -> rows.Rows:
+        """The rows of a subject with everything counted in them; not kept where there were none."""
+        while self._owed:
+            self._settle(*self._owed.popleft())
+        self._close(subject)
+        return self._subjects.get(subject, {})
+
+    def _settle(self, subject: str, changes: Sequence[Change], now: float) -> None:
+        self._close(subject)
+        mine = self._subjects.setdefault(subject, {})
+        known = bool(mine)
+        for settled in changes:
+            rows.change(mine, settled, now, self._next_generation)
+        if not known:
+            self._remember_end(subject, mine)
+
+    def _close(self, subject: str) -> None:
+        opened = self._purses.pop(subject, None)
+        if opened is None:
+            return
+        opened.close()
+        mine = self._subjects[subject]
+        for window, spent in zip(opened.windows, opened.spent, strict=True):
+            mine[window.slot].used += spent
+
+    def _drop_dead_leases(self, now: float) -> None:
+        """A lease past its deadline counts as spent."""
+        for dead in [lease_id for lease_id, opened in self._leases.items() if now >= opened.deadline]:
+            del self._leases[dead]
+
     def _held(self, subject: str, window: Window) -> int:
-        """Units under open leases of this window. Only asked by people, so a scan is good enough."""
+        """Units under open leases of this window."""
+        row = self._subjects.get(subject, {}).get(window.slot)
         return sum(
             taken
-            for _, owner, parts in self._leases.values()
-            for slot, taken, _ in parts
-            if owner == subject and slot == window.slot
+            for opened in self._leases.values()
+            for slot, taken, generation in opened.parts
+            if opened.subject == subject and slot == window.slot and row is not None and generation == row.generation
+        )
+
+    def _retry_at(self, subject: str, full: Sequence[Window]) -> float | None:
+        slots = {window.slot for window in full}
+        return min(
+            (
+                opened.deadline
+                for opened in self._leases.values()
+                if opened.subject == subject and any(slot in slots and taken for slot, taken, _ in opened.parts)
+            ),
+            default=None,
         )
 
     def _remember_end(self, subject: str, mine: rows.Rows) -> None:
@@ -152,6 +215,7 @@ class MemoryStorage(Storage, MultiWindowSupport):
             subject = self._due[due].pop()
             mine = self._subjects.get(subject, {})
             if all(now >= rows.last_use(slot, row) for slot, row in mine.items()):
+                self._purses.pop(subject, None)
                 self._subjects.pop(subject, None)
             else:
                 self._remember_end(subject, mine)
@@ -169,21 +233,23 @@ class MemoryStorage(Storage, MultiWindowSupport):
         window = Window(amount, expiry)
         now = self._clock()
         self.settle(key, [Change(window, amount, None)], now=now)
-        self._settle_owed()
-        return self._subjects[key][window.slot].used
+        return self._rows(key)[window.slot].used
 
     async def get(self, key: str) -> int:
         now = self._clock()
-        return sum(row.used for row in self._subjects.get(key, {}).values() if now < row.end)
+        return sum(row.used for row in self._rows(key).values() if now < row.end)
 
     async def get_expiry(self, key: str) -> float:
-        return max((row.end for row in self._subjects.get(key, {}).values()), default=self._clock())
+        return max((row.end for row in self._rows(key).values()), default=self._clock())
 
     async def check(self) -> bool:
         return True
 
     async def reset(self) -> int | None:
         count = len(self._subjects)
+        for opened in self._purses.values():
+            opened.close()
+        self._purses.clear()
         self._subjects.clear()
         self._leases.clear()
         self._due.clear()
@@ -191,4 +257,4 @@ class MemoryStorage(Storage, MultiWindowSupport):
         return count
 
     async def clear(self, key: str) -> None:
-        self._subjects.pop(key, None)
+        await self.forget(key)

@@ -6,7 +6,7 @@ import time
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from ak_guard.budgets.base import Change, Grant
+from ak_guard.budgets.base import Change
 from ak_guard.budgets.ledger import Budget, Part
 from ak_guard.notation import MAX_AMOUNT
 
@@ -15,26 +15,26 @@ if TYPE_CHECKING:
 
 
 class Shortage:
-    """Nothing was taken. The lists follow `Budget.shown`; `full` are indices into it."""
+    """Nothing was taken. The lists follow `Budget.shown`: what is left and when each frees; `full` are indices."""
 
-    __slots__ = ("ends", "full", "used")
+    __slots__ = ("ends", "full", "left")
 
-    def __init__(self, full: list[int], used: list[int], ends: list[float]) -> None:
+    def __init__(self, full: list[int], left: list[int], ends: list[float]) -> None:
         self.full: list[int] = full
-        self.used: list[int] = used
+        self.left: list[int] = left
         self.ends: list[float] = ends
 
 
 class Receipt:
-    """What one request took. `used` and `ends` follow `Budget.shown`.
+    """What one request took. `left` is what each budget has after it and `ends` when each frees, as in `Budget.shown`.
 
-    `grants` are in the order of the parts; None where nothing was taken from them, so that refunds go to the windows
-    that are open. `local` are the parts that count in the place of stores that are away.
+    `generations` are, part by part, those of the windows it was taken from; None where nothing was taken, so that
+    refunds go to the windows that are open. `local` are the parts that count in the place of stores that are away.
     """
 
     cost: int
     charged: int
-    used: list[int]
+    left: list[int]
     #: Whether the response has ended.
     closed: bool = False
     #: Whether anything was charged or given back since the take.
@@ -46,16 +46,16 @@ class Receipt:
         budget: Budget,
         cost: int,
         charged: int,
-        grants: Sequence[Grant] | None,
-        used: list[int],
+        generations: Sequence[Sequence[int]] | None,
+        left: list[int],
         ends: list[float],
     ) -> None:
         self.budget: Budget = budget
         self.cost = cost
         self.charged = charged
-        self.used = used
+        self.left = left
         self.ends: list[float] = ends
-        self._grants = grants
+        self._generations = generations
 
     @classmethod
     def of_nothing(cls) -> Receipt:
@@ -65,8 +65,7 @@ class Receipt:
     @property
     def remaining(self) -> int | None:
         """What is left in the tightest budget, None where there is none."""
-        left = [window.amount - used for window, used in zip(self.budget.shown, self.used, strict=True)]
-        return max(0, min(left)) if left else None
+        return max(0, min(self.left)) if self.left else None
 
     def charge(self, units: int) -> None:
         """Settle to the real cost: see `Admission.charge`."""
@@ -91,21 +90,21 @@ class Receipt:
         self.settled = True
         # A stream may outlive the window it began in: what is charged now belongs to the window that is open now.
         now = self.budget.clock()
-        used = list(self.used)
+        left = list(self.left)
         for number, part in enumerate(self.budget.parts):
-            refunded_to = self._grants[number].generations if self._grants and difference < 0 else None
+            refunded_to = self._generations[number] if self._generations and difference < 0 else None
             changes: list[Change] = []
             for index, window in enumerate(part.windows):
                 if window.unit == "units":
                     # A window from which nothing was taken has no generation: then the open one is meant.
                     changes.append(Change(window, difference, (refunded_to[index] or None) if refunded_to else None))
                     place = self.budget.places[number][index]
-                    used[place] = max(0, used[place] + difference)
+                    left[place] = min(window.amount, left[place] - difference)
             part.storage.settle(part.subject, changes, now=now)
         for part in self.local:
             changes = [Change(window, difference, None) for window in part.windows if window.unit == "units"]
             part.storage.settle(part.subject, changes, now=now)
-        self.used = used
+        self.left = left
 
     async def flush(self) -> None:
         """Wait until what was settled is put away. Raises `BudgetError`; it is then kept and written later."""

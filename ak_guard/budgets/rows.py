@@ -26,29 +26,6 @@ def take(rows: Rows, asks: Sequence[Ask], now: float, next_generation: Callable[
     """Take every ask from `rows` (by slot) or change nothing at all. An ask of 0 fits everywhere and starts nothing."""
     current: list[Row] = []
     used: list[int] = []
-    ends: list[float] = []
-    full: list[int] = []
-    for window, need, extra in asks:
-        row = rows.get(window.slot)
-        # What follows serves the many: windows under way. Everything else is weighed with care below.
-        if row is None or now >= (end := row.end) or window.sliding or extra or not need:
-            return _weigh(rows, asks, now, next_generation)
-        count = row.used + need
-        if count > window.amount:
-            full.append(len(current))
-        current.append(row)
-        used.append(count)
-        ends.append(end)
-    if full:
-        return Shortfall(full, [row.used for row in current], ends)
-    for row, count in zip(current, used, strict=True):
-        row.used = count
-    return Grant(asks, current, used, ends)
-
-
-def _weigh(rows: Rows, asks: Sequence[Ask], now: float, next_generation: Callable[[], int]) -> Grant | Shortfall:
-    current: list[Row] = []
-    used: list[int] = []
     full: list[int] = []
     for window, need, _ in asks:
         row = rows.get(window.slot)
@@ -65,22 +42,34 @@ def _weigh(rows: Rows, asks: Sequence[Ask], now: float, next_generation: Callabl
             for index, ((window, need, _), row, count) in enumerate(zip(asks, current, used, strict=True))
         ]
         return Shortfall(full, used, ends)
-    taken: list[int] = []
-    for index, (window, need, extra) in enumerate(asks):
-        units = need + max(0, min(extra, window.amount - used[index] - need))
-        if units:
-            row = current[index]
+    taken = [need for _, need, _ in asks]
+    for index, extra in _extras(asks, used).items():
+        taken[index] += extra
+    for index, (window, _, _) in enumerate(asks):
+        row = current[index]
+        if taken[index]:
             if not row.generation:
                 row.generation = next_generation()
                 rows[window.slot] = row
-            row.used += units
-            used[index] += units
-        taken.append(units)
+            row.used += taken[index]
+            used[index] += taken[index]
     ends = [
         row.end if not window.sliding else free_at(window, row, window.amount - count + 1, now)
         for (window, _, _), row, count in zip(asks, current, used, strict=True)
     ]
-    return Grant(asks, current, used, ends, taken)
+    return Grant(taken, used, ends, [row.generation for row in current])
+
+
+def _extras(asks: Sequence[Ask], used: Sequence[int]) -> dict[int, int]:
+    """How much each ask gets beyond its need; see `Ask`."""
+    fits: dict[str, int] = {}
+    wanted = [index for index, ask in enumerate(asks) if ask.extra]
+    for index in wanted:
+        window, need, extra = asks[index]
+        left = window.amount - used[index] - need
+        room = min(extra, left // 10) if 10 * left >= window.amount else 0
+        fits[window.unit] = min(room, fits.get(window.unit, room))
+    return {index: fits[asks[index].window.unit] for index in wanted}
 
 
 def last_use(slot: str, row: Row) -> float:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
-import secrets
 from typing import TYPE_CHECKING, Final
 
-from ak_guard.budgets.base import Change, Grant, Lease, Level, Shortfall
+from ak_guard.budgets.base import Change, Grant, Shortfall
 from ak_guard.budgets.ledger import Budget, Part, StoreAway, peek
 from ak_guard.budgets.receipt import Receipt, Shortage
 from ak_guard.errors import BudgetError
@@ -15,22 +13,32 @@ from ak_guard.errors import BudgetError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ak_guard.budgets.base import MultiWindowSupport
+    from ak_guard.budgets.base import Level, MultiWindowSupport
     from ak_guard.budgets.windows import Window
 
-# How long a take over several stores may stay undecided. A process that dies within it loses that one take.
-_HALF_TAKEN_SECONDS: Final = 10.0
+# A store that answers, but never so that a take can be decided, is as good as away.
+_MOST_REFILLS: Final = 50
 
 
 def take_at_once(budget: Budget, cost: int, charged: int, now: float) -> Receipt | Shortage | None:
-    """What `take` does, without waiting; None where the store must be waited for."""
-    if len(budget.parts) != 1 or not charged:
+    """What `take` does, without waiting; None where a store must be waited for."""
+    # What follows serves the many: one part, of which enough is in the purse.
+    parts = budget.parts
+    if len(parts) == 1 and charged:
+        purse = parts[0].purse
+        if purse is not None and (now if purse.clock is None else purse.clock()) < purse.until:
+            if charged <= purse.units and purse.requests > 0:
+                purse.units -= charged
+                purse.requests -= 1
+                return Receipt(budget, cost, charged, (purse.generations,), purse.left(), purse.ends)
+            if purse.exact:
+                left = purse.left()
+                asks = parts[0].asks(charged)
+                full = [index for index, ask in enumerate(asks) if ask.need > left[index]]
+                return Shortage(full, left, purse.ends)
+    if not charged or not budget.at_once:
         return None
-    part = budget.parts[0]
-    outcome = part.storage.acquire_at_once(part.subject, part.one if charged == 1 else part.asks(charged), now=now)
-    if isinstance(outcome, Grant):
-        return Receipt(budget, cost, charged, (outcome,), outcome.used, outcome.ends)
-    return None if outcome is None else Shortage(outcome.full, outcome.used, outcome.ends)
+    return _spend(budget, cost, charged, now)
 
 
 async def take(budget: Budget, cost: int, charged: int, now: float) -> Receipt | Shortage:
@@ -40,21 +48,80 @@ async def take(budget: Budget, cost: int, charged: int, now: float) -> Receipt |
     """
     if not budget.parts or not charged:
         levels = await peek(budget, now)
+        left = [window.amount - level.used for window, level in zip(budget.shown, levels, strict=True)]
         ends = [_end(window, level, now) for window, level in zip(budget.shown, levels, strict=True)]
-        return Receipt(budget, cost, charged, None, [level.used for level in levels], ends)
-    if len(budget.parts) > 1:
+        return Receipt(budget, cost, charged, None, left, ends)
+    if not budget.at_once:
         return await _take_apart(budget, cost, charged, now)
-    outcome = await _acquire(budget.parts[0], charged, None, now)
-    if isinstance(outcome, Grant):
-        return Receipt(budget, cost, charged, (outcome,), outcome.used, outcome.ends)
-    return Shortage(outcome.full, outcome.used, outcome.ends)
+    for _ in range(_MOST_REFILLS):
+        for part in budget.parts:
+            await _refill(part, charged, now)
+        now = budget.clock()
+        outcome = _spend(budget, cost, charged, now)
+        if outcome is not None:
+            return outcome
+    raise StoreAway(budget.parts[0].storage)
 
 
-async def _acquire(part: Part, charged: int, lease: Lease | None, now: float) -> Grant | Shortfall:
+def _spend(budget: Budget, cost: int, charged: int, now: float) -> Receipt | Shortage | None:
+    """Spend from each part in turn, with nothing able to come between; undo all where one falls short."""
+    outcomes = [_spend_part(part, charged, now) for part in budget.parts]
+    grants = [outcome for outcome in outcomes if isinstance(outcome, Grant)]
+    if len(grants) == len(outcomes):
+        return _receipt(budget, cost, charged, grants)
+    _undo(budget, charged, outcomes)
+    known = [outcome for outcome in outcomes if outcome is not None]
+    return _shortage(budget, known) if len(known) == len(outcomes) else None
+
+
+def _spend_part(part: Part, charged: int, now: float) -> Grant | Shortfall | None:
+    if part.local is None:
+        return None
+    outcome = part.local.spend(part.subject, part.asks(charged), now=now)
+    # For those who come next.
+    part.purse = part.local.purse(part.subject, part.windows, now=now)
+    return outcome
+
+
+def _undo(budget: Budget, charged: int, outcomes: Sequence[Grant | Shortfall | None]) -> None:
+    for part, outcome in zip(budget.parts, outcomes, strict=True):
+        if isinstance(outcome, Grant) and part.local is not None:
+            part.local.unspend(part.subject, part.asks(charged), outcome)
+
+
+async def _refill(part: Part, charged: int, now: float) -> None:
+    if part.local is None:
+        return
     try:
-        return await part.storage.acquire(part.subject, part.asks(charged), lease=lease, now=now)
+        await part.local.refill(part.subject, part.asks(charged), now=now)
     except BudgetError as error:
         raise StoreAway(part.storage) from error
+
+
+def _receipt(budget: Budget, cost: int, charged: int, grants: Sequence[Grant]) -> Receipt:
+    windows = [window for part in budget.parts for window in part.windows]
+    used = [count for grant in grants for count in grant.used]
+    left = [window.amount - count for window, count in zip(windows, used, strict=True)]
+    ends = [end for grant in grants for end in grant.ends]
+    generations = [grant.generations for grant in grants]
+    return Receipt(budget, cost, charged, generations, budget.in_order(left), budget.in_order(ends))
+
+
+def _shortage(budget: Budget, outcomes: Sequence[Grant | Shortfall]) -> Shortage:
+    """All that is full, not only what was found first; what the others gave is back where it was."""
+    full: list[int] = []
+    left: list[int] = []
+    ends: list[float] = []
+    for part, places, outcome in zip(budget.parts, budget.places, outcomes, strict=True):
+        taken = outcome.taken if isinstance(outcome, Grant) else [0] * len(outcome.used)
+        left += [
+            max(0, window.amount - used + back)
+            for window, used, back in zip(part.windows, outcome.used, taken, strict=True)
+        ]
+        ends += outcome.ends
+        if isinstance(outcome, Shortfall):
+            full += [places[index] for index in outcome.full]
+    return Shortage(sorted(full), budget.in_order(left), budget.in_order(ends))
 
 
 def _end(window: Window, level: Level, now: float) -> float:
@@ -63,67 +130,52 @@ def _end(window: Window, level: Level, now: float) -> float:
 
 
 async def _take_apart(budget: Budget, cost: int, charged: int, now: float) -> Receipt | Shortage:
-    """Take from several stores or subjects, one after the other under a lease; give back where a later one is short."""
-    grants: list[Grant] = []
-    leases: list[tuple[Part, Lease]] = []
+    """Take where some stores must be asked for each request; these come last, and the others are undone if they refuse.
+
+    What such a store has taken when another of them refuses stays taken: see `ForeignStorage`.
+    """
+    outcomes: list[Grant | Shortfall | None] = [None] * len(budget.parts)
+    order = sorted(range(len(budget.parts)), key=lambda at: budget.parts[at].local is None)
     try:
-        for part in budget.parts:
-            lease = Lease(secrets.token_hex(12), "", now + _HALF_TAKEN_SECONDS)
-            leases.append((part, lease))
-            outcome = await _acquire(part, charged, lease, now)
-            if isinstance(outcome, Shortfall):
-                await _end_leases(leases, charged, keep=False)
-                return await _shortage(budget, charged, now, outcome, len(grants))
-            grants.append(outcome)
-    except StoreAway:
-        # What the store that is away may hold under the last lease counts as spent.
-        await _end_leases(leases[:-1], charged, keep=False)
-        raise
-    except BaseException:
-        await _end_leases(leases, charged, keep=False)
-        raise
-    try:
-        await _end_leases(leases, charged, keep=True)
-    except asyncio.CancelledError:
-        for part, grant in zip(budget.parts, grants, strict=True):
-            windows = zip(part.asks(charged), grant.generations, strict=True)
-            changes = [Change(ask.window, -ask.need, generation) for ask, generation in windows]
-            part.storage.settle(part.subject, changes, now=now)
-        raise
-    used = budget.in_order([count for grant in grants for count in grant.used])
-    ends = budget.in_order([end for grant in grants for end in grant.ends])
-    return Receipt(budget, cost, charged, grants, used, ends)
+        for at in order:
+            outcomes[at] = await _ask(budget.parts[at], charged, now)
+            if isinstance(outcomes[at], Shortfall):
+                break
+    finally:
+        known = [outcome for outcome in outcomes if isinstance(outcome, Grant)]
+        if len(known) < len(outcomes):
+            _undo(budget, charged, outcomes)
+    if len(known) == len(outcomes):
+        return _receipt(budget, cost, charged, known)
+    for at in order:
+        if outcomes[at] is None or isinstance(outcomes[at], Grant):
+            outcomes[at] = await _look(budget.parts[at], charged, now)
+    return _shortage(budget, [outcome for outcome in outcomes if outcome is not None])
 
 
-async def _end_leases(leases: Sequence[tuple[Part, Lease]], charged: int, *, keep: bool) -> None:
-    """End every lease, also when the request goes away meanwhile, even twice."""
-    cancelled: asyncio.CancelledError | None = None
-    for part, lease in leases:
-        unspent = {} if keep else {ask.window.slot: ask.need for ask in part.asks(charged)}
+async def _ask(part: Part, charged: int, now: float) -> Grant | Shortfall:
+    """Spend what can be spent here, or ask the store."""
+    if part.local is None:
         try:
-            await part.storage.give_back(lease.id, unspent)
-        except BudgetError:
-            continue  # a store that is away keeps the lease, which then counts as spent
-        except asyncio.CancelledError as error:
-            cancelled = error  # this one is on its way; the others must still be sent
-    if cancelled is not None:
-        raise cancelled
+            return await part.storage.acquire(part.subject, part.asks(charged), lease=None, now=now)
+        except BudgetError as error:
+            raise StoreAway(part.storage) from error
+    for _ in range(_MOST_REFILLS):
+        await _refill(part, charged, now)
+        if (outcome := part.local.spend(part.subject, part.asks(charged), now=now)) is not None:
+            return outcome
+    raise StoreAway(part.storage)
 
 
-async def _shortage(budget: Budget, charged: int, now: float, shortfall: Shortfall, number: int) -> Shortage:
-    """All that is full, not only what stood in the store that was asked last."""
-    levels = await peek(budget, now, need=charged)
-    used = [level.used for level in levels]
-    full, ends = [], []
-    for index, (window, level) in enumerate(zip(budget.shown, levels, strict=True)):
-        if level.used + (charged if window.unit == "units" else 1) > window.amount:
-            full.append(index)
-        ends.append(_end(window, level, now))
-    for index in shortfall.full:
-        place = budget.places[number][index]
-        full.append(place)
-        ends[place] = shortfall.ends[index]
-    return Shortage(sorted(set(full)), used, ends)
+async def _look(part: Part, charged: int, now: float) -> Shortfall:
+    """What a part that was not asked, or was undone, would have said."""
+    try:
+        levels = await part.storage.peek(part.subject, part.windows, now=now, need=charged)
+    except BudgetError as error:
+        raise StoreAway(part.storage) from error
+    pairs = list(zip(part.asks(charged), levels, strict=True))
+    full = [index for index, (ask, level) in enumerate(pairs) if level.used + ask.need > ask.window.amount]
+    return Shortfall(full, [level.used for level in levels], [_end(ask.window, level, now) for ask, level in pairs])
 
 
 async def take_locally(
@@ -147,6 +199,6 @@ async def take_locally(
         if part.storage in away:
             changes = [Change(window, need, None) for window, need, _ in part.asks(charged) if need]
             part.storage.settle(part.subject, changes, now=now)
-    receipt = Receipt(budget, cost, charged, None, outcome.used, outcome.ends)
+    receipt = Receipt(budget, cost, charged, None, outcome.left, outcome.ends)
     receipt.local = [part for part in parts if part.storage is local]
     return receipt

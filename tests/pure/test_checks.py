@@ -18,6 +18,7 @@ from ak_guard.checks import (
     check_state,
     unknown_key,
 )
+from ak_guard.paths import route_of
 from tests.pure.support import http, websocket
 
 NOW = 1_800_000_000.0
@@ -41,7 +42,7 @@ def service(client: str | None, allow: tuple[str, ...] = (), deny: tuple[str, ..
 
 def group(group: Group | None, *, name: str = "g", allow: Any = None, deny: Any = (), **scope: Any) -> str | None:
     rules = GroupRules(name, group, ServiceRules(IPSet(), IPSet(), allow, deny))
-    return code_of(check_group(rules, http(**scope)))
+    return code_of(check_group(rules, route_of(http(**scope))))
 
 
 def code_of(denial: Denial | None) -> str | None:
@@ -235,17 +236,19 @@ def test_a_route_asked_for_again_is_judged_by_all_of_the_request_and_not_by_the_
         (http(path="/v1/..\\c/c", raw_path=b"/v1/..%5cc/c"), False),
     ]
     for scope, passes in [*cases, *cases[::-1], *cases]:
-        assert (check_group(rules, scope) is None) == passes
+        assert (check_group(rules, route_of(scope)) is None) == passes
 
 
 def test_a_websocket_is_judged_as_get() -> None:
     rules = GroupRules("g", Group("g", routes=["GET /ws"]), ANY_SERVICE)
-    assert check_group(rules, websocket(path="/ws")) is None
-    assert code_of(check_group(rules, websocket(path="/other"))) == "group_not_allowed"
+    assert check_group(rules, route_of(websocket(path="/ws"))) is None
+    assert code_of(check_group(rules, route_of(websocket(path="/other")))) == "group_not_allowed"
 
 
 def test_the_group_is_told_before_the_route() -> None:
-    refused = check_group(GroupRules("g", Group("g", routes=["/x"], enabled=False), ANY_SERVICE), http(path="/y"))
+    refused = check_group(
+        GroupRules("g", Group("g", routes=["/x"], enabled=False), ANY_SERVICE), route_of(http(path="/y"))
+    )
     assert refused is not None
     assert "may not use this service" in refused.detail
 

@@ -111,17 +111,29 @@ def test_a_cost_of_nothing_passes_full_windows_and_starts_none() -> None:
     assert counters.granted(asks(0, FIVE_HOURS)).used == [10]
 
 
-def test_extra_is_granted_as_far_as_it_goes() -> None:
-    counters = Counters()
-    assert counters.granted(asks(2, FIVE_HOURS, extra=5)).taken == [7]
-    assert counters.granted(asks(1, FIVE_HOURS, extra=5)).taken == [3]
-    assert not counters.take(asks(1, FIVE_HOURS, extra=5))
-    assert counters.used(FIVE_HOURS) == [10]
+HUNDRED = Window(100, 60)
+THOUSAND = Window(1_000, 300)
+FEW_REQUESTS = Window(50, 60, unit="requests")
 
 
-def test_extra_is_bounded_by_each_window_for_itself() -> None:
+def test_extra_is_at_most_a_tenth_of_what_the_need_leaves() -> None:
     counters = Counters()
-    assert counters.granted(asks(1, FIVE_HOURS, DAILY, extra=100)).taken == [10, 20]
+    assert counters.granted(asks(2, HUNDRED, extra=5)).taken == [7]
+    assert counters.granted(asks(3, HUNDRED, extra=50)).taken == [12]
+    assert counters.used(HUNDRED) == [19]
+
+
+def test_there_is_no_extra_once_less_than_a_tenth_of_the_limit_is_left() -> None:
+    counters = Counters()
+    counters.granted(asks(89, HUNDRED))
+    assert counters.granted(asks(1, HUNDRED, extra=5)).taken == [2]
+    assert counters.granted(asks(1, HUNDRED, extra=5)).taken == [1]
+
+
+def test_windows_of_one_unit_get_the_extra_of_the_fullest() -> None:
+    counters = Counters()
+    everything = [*asks(1, HUNDRED, THOUSAND, extra=60), Ask(FEW_REQUESTS, 1, 60)]
+    assert counters.granted(everything).taken == [10, 10, 5]
 
 
 def test_a_generation_lasts_as_long_as_its_window() -> None:
