@@ -40,6 +40,11 @@ class PerLoop(Generic[T]):
             self._held[id(loop)] = (loop, made)
             return made
 
+    def values(self) -> list[T]:
+        """What every loop has."""
+        with self._lock:
+            return [value for _, value in self._held.values()]
+
     def abandoned(self) -> list[T]:
         """Take out what belongs to loops that were closed, to be put away by whoever still runs."""
         with self._lock:

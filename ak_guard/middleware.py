@@ -291,7 +291,7 @@ def _with_headers(send: Send, headers: Headers) -> Send:
 async def _put_away(receipt: Receipt) -> None:
     """The response is out, so an outage is nothing to raise: what was charged is written with the next call."""
     try:
-        await receipt.flush()
+        await receipt.write_soon()
     except BudgetError:
         log.warning("the store of budgets is away; what this request was charged is written when it is back")
 

@@ -167,6 +167,10 @@ class MultiWindowSupport(ABC):
     async def flush(self) -> None:  # noqa: B027  # nothing to do where settlements are at once
         """Wait until every settlement made so far is where it belongs."""
 
+    async def write_soon(self) -> None:
+        """See to it that settlements are written. A request has ended and waits for this no longer than it must."""
+        await self.flush()
+
     @abstractmethod
     async def forget(self, subject: str) -> None:
         """Drop every counter of a subject that is gone for good."""
@@ -191,8 +195,11 @@ class SpendsAtOnce(MultiWindowSupport):
             cls.at_once = False
 
     @abstractmethod
-    def spend(self, subject: str, asks: Sequence[Ask], *, now: float) -> Grant | Shortfall | None:
-        """Take what is needed from every window or from none; None where `refill` must be awaited first."""
+    def spend(self, subject: str, asks: Sequence[Ask], *, now: float, waited: bool = False) -> Grant | Shortfall | None:
+        """Take what is needed from every window or from none; None where `refill` must be awaited first.
+
+        Who `waited` for that goes before those who come now.
+        """
 
     @abstractmethod
     def unspend(self, subject: str, asks: Sequence[Ask], grant: Grant) -> None:

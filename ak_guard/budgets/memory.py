@@ -67,7 +67,14 @@ class MemoryStorage(Storage, SpendsAtOnce):
     def promise(self) -> Promise:
         return Promise(durable=False, shared=False)
 
-    def spend(self, subject: str, asks: Sequence[Ask], *, now: float) -> Grant | Shortfall:
+    def spend(
+        self,
+        subject: str,
+        asks: Sequence[Ask],
+        *,
+        now: float,
+        waited: bool = False,  # noqa: ARG002  # nobody waits here
+    ) -> Grant | Shortfall:
         mine = self._rows(subject)
         known = bool(mine)
         outcome = rows.take(mine, asks, now, self._next_generation)

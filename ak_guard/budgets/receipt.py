@@ -106,7 +106,7 @@ class Receipt:
             part.storage.settle(part.subject, changes, now=now)
         self.left = left
 
-    async def flush(self) -> None:
-        """Wait until what was settled is put away. Raises `BudgetError`; it is then kept and written later."""
+    async def write_soon(self) -> None:
+        """See that what was settled is written. Raises `BudgetError`; it is then kept and written later."""
         for part in self.budget.parts:
-            await part.storage.flush()
+            await part.storage.write_soon()

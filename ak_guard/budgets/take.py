@@ -57,15 +57,15 @@ async def take(budget: Budget, cost: int, charged: int, now: float) -> Receipt |
         for part in budget.parts:
             await _refill(part, charged, now)
         now = budget.clock()
-        outcome = _spend(budget, cost, charged, now)
+        outcome = _spend(budget, cost, charged, now, waited=True)
         if outcome is not None:
             return outcome
     raise StoreAway(budget.parts[0].storage)
 
 
-def _spend(budget: Budget, cost: int, charged: int, now: float) -> Receipt | Shortage | None:
+def _spend(budget: Budget, cost: int, charged: int, now: float, *, waited: bool = False) -> Receipt | Shortage | None:
     """Spend from each part in turn, with nothing able to come between; undo all where one falls short."""
-    outcomes = [_spend_part(part, charged, now) for part in budget.parts]
+    outcomes = [_spend_part(part, charged, now, waited=waited) for part in budget.parts]
     grants = [outcome for outcome in outcomes if isinstance(outcome, Grant)]
     if len(grants) == len(outcomes):
         return _receipt(budget, cost, charged, grants)
@@ -74,10 +74,10 @@ def _spend(budget: Budget, cost: int, charged: int, now: float) -> Receipt | Sho
     return _shortage(budget, known) if len(known) == len(outcomes) else None
 
 
-def _spend_part(part: Part, charged: int, now: float) -> Grant | Shortfall | None:
+def _spend_part(part: Part, charged: int, now: float, *, waited: bool) -> Grant | Shortfall | None:
     if part.local is None:
         return None
-    outcome = part.local.spend(part.subject, part.asks(charged), now=now)
+    outcome = part.local.spend(part.subject, part.asks(charged), now=now, waited=waited)
     # For those who come next.
     part.purse = part.local.purse(part.subject, part.windows, now=now)
     return outcome
@@ -162,7 +162,7 @@ async def _ask(part: Part, charged: int, now: float) -> Grant | Shortfall:
             raise StoreAway(part.storage) from error
     for _ in range(_MOST_REFILLS):
         await _refill(part, charged, now)
-        if (outcome := part.local.spend(part.subject, part.asks(charged), now=now)) is not None:
+        if (outcome := part.local.spend(part.subject, part.asks(charged), now=now, waited=True)) is not None:
             return outcome
     raise StoreAway(part.storage)
 

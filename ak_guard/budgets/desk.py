@@ -1,0 +1,139 @@
+"""What one event loop holds of a store's budgets, who waits there, and the timer that brings back what ran out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import itertools
+import math
+import os
+import secrets
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+
+    from ak_guard.budgets.account import Account
+    from ak_guard.budgets.base import Ask
+
+# How often leases that ran out go back, and settlements are written.
+_TICK_SECONDS: Final = 0.1
+# An account that nobody used for so long is forgotten, a few with each new one.
+_IDLE_SECONDS: Final = 10.0
+_SWEEP_STEP: Final = 4
+
+
+@dataclass(slots=True, eq=False)
+class Waiter:
+    """A request that waits for its turn. `retried` once it has waited for what others hold."""
+
+    asks: Sequence[Ask]
+    now: float
+    done: asyncio.Future[None]
+    retried: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """An account, and who waits for it. `serving` while those who waited go before those who come now."""
+
+    account: Account
+    waiters: list[Waiter] = field(default_factory=list)
+    flight: asyncio.Task[None] | None = None
+    serving: bool = False
+
+
+class Desk:
+    """The accounts of one event loop, by subject. `tick` is called while anything is to be brought back or written."""
+
+    def __init__(self, clock: Callable[[], float], tick: Callable[[Desk], None]) -> None:
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self.worker: str = f"{os.getpid()}-{secrets.token_hex(6)}"
+        self.numbers: itertools.count[int] = itertools.count(1)
+        self.held: dict[str, Held] = {}
+        #: Whether settlements are still to be written.
+        self.owes = False
+        self._tick = tick
+        self._leased: set[Held] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._thread = threading.get_ident()
+
+        def own_clock() -> float:
+            # To another thread everything here has ended: two must not spend from one purse.
+            return clock() if threading.get_ident() == self._thread else math.inf
+
+        self.clock: Callable[[], float] = own_clock
+
+    def run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do something that no request waits for, and that belongs to none."""
+        task = self.loop.create_task(work, context=contextvars.Context())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def wake(self, held: Held, waiters: Sequence[Waiter]) -> None:
+        """Let these go on, in order, before anybody who comes now."""
+        held.serving = True
+        for waiter in list(waiters):
+            held.waiters.remove(waiter)
+            if not waiter.done.done():
+                waiter.done.set_result(None)
+        # What is called soon is called in order, so this comes after all of them.
+        self.loop.call_soon(self._served, held)
+
+    def _served(self, held: Held) -> None:
+        held.serving = False
+
+    def watch(self, held: Held) -> None:
+        """Something may be held now that is to be brought back."""
+        if held.account.holds:
+            self._leased.add(held)
+            self._arm()
+
+    def due(self) -> list[Held]:
+        """What is held and ran out. Each is told once."""
+        self._leased = {held for held in self._leased if held.account.holds}
+        due = [held for held in self._leased if held.flight is None and held.account.is_due]
+        self._leased.difference_update(due)
+        return due
+
+    def write_soon(self) -> None:
+        """Settlements are to be written; any thread may say so."""
+        with suppress(RuntimeError):  # the loop is closed: another one writes
+            if threading.get_ident() == self._thread:
+                self._owe()
+            else:
+                self.loop.call_soon_threadsafe(self._owe)
+
+    def _owe(self) -> None:
+        self.owes = True
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._timer is None:
+            self._timer = self.loop.call_later(_TICK_SECONDS, self._ring, context=contextvars.Context())
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._tick(self)
+        if self._leased or self.owes:
+            self._arm()
+
+    def forget_idle(self) -> None:
+        """Forget a few accounts that are not used, so that memory follows the keys in use."""
+        for subject in list(itertools.islice(self.held, _SWEEP_STEP)):
+            held = self.held.pop(subject)
+            idle = self.clock() - held.account.used_at > _IDLE_SECONDS
+            if not idle or held.waiters or held.flight is not None or held.account.holds:
+                self.held[subject] = held
+
+    def stop(self) -> None:
+        """Bring nothing back by itself any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._leased.clear()
