@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from ak_guard.address import ClientResolver, IPSet
 from ak_guard.backends import CountsBudgets, KeyLookup, backend_from_url
 from ak_guard.backends.cached import CachedLookup
-from ak_guard.budgets import MemoryStorage, counters_from
+from ak_guard.budgets import Leases, MemoryStorage, counters_from
 from ak_guard.checks import ServiceRules
 from ak_guard.errors import ConfigurationError
 from ak_guard.extract import KeyFinder
@@ -18,6 +18,7 @@ from ak_guard.paths import PublicPaths
 from ak_guard.records import Limit
 from ak_guard.replies import Replies
 from ak_guard.settings import Options, check, exact_paths, group_list, names
+from ak_guard.streams import OpenStreams
 from ak_guard.subject import SubjectMaker
 
 if TYPE_CHECKING:
@@ -30,7 +31,10 @@ BACKEND_VARIABLE: Final = "AK_GUARD_BACKEND"
 
 
 class Assembly(NamedTuple):
-    """Everything a door needs. `owned` are the stores that this middleware opened itself."""
+    """Everything a door needs. `owned` are the stores that this middleware opened itself.
+
+    `streams` is None where running streams are left alone.
+    """
 
     guard: Guard
     find_key: KeyFinder
@@ -38,6 +42,7 @@ class Assembly(NamedTuple):
     public: PublicPaths | None
     backend: KeyLookup
     known: CachedLookup[Subject]
+    streams: OpenStreams | None
     owned: tuple[MultiWindowSupport, ...]
 
 
@@ -65,7 +70,19 @@ def assemble(options: Options) -> Assembly:
         ttl=options.cache_ttl,
         size=options.cache_size,
         stale_if_error=options.stale_if_error,
+        # What was full may have been reset or raised.
+        on_change=windows.drop if isinstance(windows, Leases) else None,
     )
+    streams = None
+    # Report mode refuses nothing, so it ends nothing either.
+    if options.cut_streams and options.mode == "enforce":
+        streams = OpenStreams(
+            backend,
+            known,
+            ttl=options.cache_ttl,
+            stale_if_error=options.stale_if_error,
+            clock=options.clock,
+        )
     failure_limit = None if options.failure_limit is None else Limit.parse(options.failure_limit, "failure_limit")
     find_key = KeyFinder(options.extractors, forward_key=options.forward_key)
     guard = Guard(
@@ -86,6 +103,7 @@ def assemble(options: Options) -> Assembly:
         PublicPaths(public) if (public := exact_paths(options.public_paths)) else None,
         backend,
         known,
+        streams,
         owned,
     )
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ak_guard.budgets.base import MultiWindowSupport
     from ak_guard.budgets.ledger import Budget
     from ak_guard.budgets.windows import Window
+    from ak_guard.cutting import OpenStream
     from ak_guard.extract import KeyFinder
     from ak_guard.floods import FailureLimit
     from ak_guard.subject import Subject
@@ -44,6 +45,12 @@ class Case:
     denial: Denial | None = None
     #: The budgets as they stood when one of them was full.
     shortage: Shortage | None = None
+
+    #: Of the secret that the request holds.
+    digest = b""
+    #: The door's own: how the response began, and the stream that it became.
+    start: MutableMapping[str, Any] | None = None
+    stream: OpenStream | None = None
 
     def __init__(self, now: float, client: Address | None) -> None:
         self.now = now
@@ -86,7 +93,7 @@ class Guard:
             case.denial = key
             return case
 
-        digest = keys.digest(key)
+        case.digest = digest = keys.digest(key)
         entry = self._known.get(digest, case.now)
         if entry is not None and entry.value is not None:
             subject = entry.value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
 import time
@@ -13,7 +14,10 @@ from ak_guard import custom_keys, inputs, keys
 from ak_guard.address import parse_address
 from ak_guard.assembly import open_backend, open_counters
 from ak_guard.backends.base import Closable, KeyFilter, KeyStore
+from ak_guard.backends.counted import SameCounters
+from ak_guard.backends.workers import Confirmation, KnowsWorkers, Unconfirmed, Worker
 from ak_guard.budgets.ledger import Budget, peek
+from ak_guard.budgets.place import place_of
 from ak_guard.errors import BackendError, ConfigurationError, InputError, NotFound
 from ak_guard.explain import Explanation, explain
 from ak_guard.records import ApiKey, Group
@@ -39,6 +43,9 @@ class _Omitted:
 
 #: An argument of `update` that was not given: the field stays as it is.
 OMITTED: Final = _Omitted()
+
+#: How long `confirm` waits unless it is told otherwise, in seconds.
+CONFIRM_SECONDS: Final = 10.0
 
 _ID_BYTES: Final = 10
 _ID: Final = re.compile(rf"key_[0-9a-f]{{{2 * _ID_BYTES}}}")
@@ -82,6 +89,7 @@ class KeyManager:
             raise ConfigurationError(f"backend: {type(store).__name__} can only look keys up, not manage them")
         self.backend: KeyStore = store
         self._quotas, self._windows, self._owned = open_counters(store, limits)
+        self._counters = SameCounters(store, place_of(limits))
         self._prefix = keys.checked_prefix(prefix)
         self._groups = {group.name: group for group in group_list(groups)}
         self._clock = clock
@@ -216,22 +224,34 @@ class KeyManager:
             _known_shape(key_id), {**changes, "updated_at": datetime.fromtimestamp(now, UTC)}
         )
 
-    async def disable(self, key_id: str) -> ApiKey:
-        """Refuse this key from now on; `enable` lets it in again."""
-        return await self.update(key_id, enabled=False)
+    async def disable(self, key_id: str, *, wait: float | None = None) -> ApiKey:
+        """Refuse this key from now on; `enable` lets it in again.
+
+        Guards elsewhere follow within a second while they reach the store. With `wait` this returns when all of them
+        have confirmed it, and raises `Unconfirmed` when after so many seconds one has not.
+        """
+        _check_wait("wait", wait)
+        key = await self.update(key_id, enabled=False)
+        await self._confirmed(wait)
+        return key
 
     async def enable(self, key_id: str) -> ApiKey:
         """Let this key in again."""
         return await self.update(key_id, enabled=True)
 
-    async def delete(self, key_id: str) -> None:
-        """Remove a key for good, with its secrets and counters."""
+    async def delete(self, key_id: str, *, wait: float | None = None) -> None:
+        """Remove a key for good, with its secrets and counters. `wait` is that of `disable`."""
+        _check_wait("wait", wait)
         await self.backend.delete(_known_shape(key_id))
         for counters in {id(store): store for store in (self._quotas, self._windows)}.values():
             await counters.forget(f"key/{key_id}")
+        await self._confirmed(wait)
 
     async def rotate(self, key_id: str, *, grace: Span | None = "1h", key: str | None = None) -> Issued:
-        """Give a key a new secret; the old one works on for `grace` (None: not at all). All else stays, also the id."""
+        """Give a key a new secret; the old one works on for `grace` (None: not at all). All else stays, also the id.
+
+        To be sure that no guard lets the old secret in any more, `confirm` afterwards.
+        """
         now = self._clock()
         current = await self.get(key_id)
         secret = self._secret(key)
@@ -245,16 +265,20 @@ class KeyManager:
         if not quota and not limits:
             raise InputError("quota", "nothing to reset; say quota=True, limits=True or both")
         budget = await self._budget(await self.get(key_id))
+        await self._counters.check()
         for part in budget.parts:
             if part.subject != f"key/{key_id}":
                 continue
             chosen = [window for window in part.windows if (quota if window.slot == "quota" else limits)]
             if chosen:
                 await part.storage.restart(part.subject, chosen)
+        if isinstance(self.backend, KnowsWorkers):
+            await self.backend.touch(key_id)
 
     async def status(self, key_id: str) -> Status:
         """What is used, held and left of quota and windows, and when they reset."""
         budget = await self._budget(await self.get(key_id))
+        await self._counters.check()
         return Status.of(budget, await peek(budget, self._clock()))
 
     async def explain(
@@ -318,6 +342,30 @@ class KeyManager:
         """Remove a group. Its keys are refused with `group_not_allowed` until they get another one."""
         await self.backend.delete_group(name)
 
+    # Running guards
+
+    async def workers(self) -> Sequence[Worker]:
+        """The guards that run on this backend, in whatever process, the longest running first.
+
+        Empty for a backend that does not know them.
+        """
+        return await self.backend.workers() if isinstance(self.backend, KnowsWorkers) else ()
+
+    async def confirm(self, *, timeout: float = CONFIRM_SECONDS) -> Confirmation:  # noqa: ASYNC109  # late is an answer
+        """Wait until every running guard follows all changes made so far, `timeout` seconds at most.
+
+        Whoever did not answer in time is named with the moment until which it may act on what it knew before. A backend
+        that does not know its guards is in this process, where changes are at once.
+        """
+        _check_wait("timeout", timeout)
+        if not isinstance(self.backend, KnowsWorkers):
+            return Confirmation(0.0)
+        return await self.backend.confirm(timeout=timeout)
+
+    async def _confirmed(self, wait: float | None) -> None:
+        if wait is not None and not (confirmation := await self.confirm(timeout=wait)).complete:
+            raise Unconfirmed(confirmation)
+
     def _secret(self, chosen: str | None) -> str:
         """The text that somebody chose, when it may serve as a key, or a new one."""
         if chosen is None:
@@ -335,6 +383,13 @@ class KeyManager:
     async def _budget(self, key: ApiKey) -> Budget:
         group = await self._group(key.group)
         return key_budget(key, group, windows=self._windows, quotas=self._quotas, clock=self._clock)
+
+
+def _check_wait(field: str, seconds: float | None) -> None:
+    """Before anything is changed."""
+    number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if seconds is not None and not (number and 0 <= seconds < math.inf):
+        raise InputError(field, f"{seconds!r} must be a number of seconds from 0 up")
 
 
 def _known_shape(key_id: str) -> str:

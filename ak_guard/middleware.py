@@ -17,13 +17,14 @@ from ak_guard.integrations.starlette_auth import KeyUser, show_nobody, show_user
 from ak_guard.lifespan import Lifespan
 from ak_guard.records import Admission
 from ak_guard.replies import BUDGET_CODES, Headers, RateLimitFields, Replies
+from ak_guard.sending import until_cut, with_headers, with_socket, with_streams
 from ak_guard.settings import Options, unknown_settings_are_told
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Callable, Iterable
 
     from limits.aio.storage import Storage
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from ak_guard.backends.base import KeyLookup
     from ak_guard.budgets.base import MultiWindowSupport
@@ -70,6 +71,7 @@ class ApiKeyMiddleware:
         on_unavailable: `allow` counts budgets locally while their store is down and posts them when it is back.
         allow_preflight: whether a CORS preflight passes without a key.
         ratelimit_headers: whether answers carry `RateLimit` and `RateLimit-Policy`.
+        cut_streams: whether running streams and websockets end when their key is disabled, deleted or expires.
         on_decision: called with a `Decision` after each response; what it raises is logged.
         clock: seconds since the epoch.
     """
@@ -101,6 +103,7 @@ class ApiKeyMiddleware:
         on_unavailable: Literal["refuse", "allow"] = "refuse",
         allow_preflight: bool = True,
         ratelimit_headers: bool = True,
+        cut_streams: bool = True,
         on_decision: Callable[[Decision], object] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -137,6 +140,7 @@ class ApiKeyMiddleware:
             on_unavailable,
             allow_preflight,
             ratelimit_headers,
+            cut_streams,
             on_decision,
             clock,
         )
@@ -153,7 +157,7 @@ class ApiKeyMiddleware:
         self._fault = f"ak_guard is not configured: {error}"
         log.error(self._fault)
 
-    async def __call__(  # noqa: C901, PLR0912  # one coroutine for the many requests that pass
+    async def __call__(  # noqa: C901, PLR0912, PLR0915  # one coroutine for the many requests that pass
         self, scope: Scope, receive: Receive, send: Send
     ) -> None:
         kind = scope["type"]
@@ -197,11 +201,24 @@ class ApiKeyMiddleware:
             shown: _Shown = subject.door or _Shown.of(subject)
             show_user(scope, shown.user)
             receipt: Receipt = admission.receipt
-            inner = send
+            headers = None
             if self._ratelimit and receipt.left:
-                inner = _with_headers(send, shown.fields.render(receipt.left, receipt.ends, case.now))
+                headers = shown.fields.render(receipt.left, receipt.ends, case.now)
+            streams = assembly.streams
+            if streams is None:
+                inner = send if headers is None else with_headers(send, headers)
+            elif kind == "http":
+                inner = with_streams(send, headers, streams, case)
+            else:
+                inner, receive = with_socket(send, headers, streams, case), until_cut(receive, case)
             try:
                 await self.app(scope, receive, inner)
+            except BaseException as error:
+                if case.stream is None or not await case.stream.ended(error):
+                    raise
+            else:
+                if case.stream is not None:
+                    await case.stream.ended()
             finally:
                 receipt.closed = True
                 if receipt.settled:
@@ -241,6 +258,8 @@ class ApiKeyMiddleware:
         if self._assembly is None:
             return self._fault
         self._assembly.known.start()
+        if self._assembly.streams is not None:
+            self._assembly.streams.start()
         if isinstance(self._assembly.backend, Closable):
             try:
                 await self._assembly.backend.start()
@@ -253,6 +272,8 @@ class ApiKeyMiddleware:
     async def _stop(self) -> None:
         if self._assembly is None:
             return
+        if self._assembly.streams is not None:
+            self._assembly.streams.stop()
         await self._assembly.known.aclose()
         for counters in self._assembly.owned:
             await counters.aclose()
@@ -260,7 +281,6 @@ class ApiKeyMiddleware:
             await self._assembly.backend.aclose()
 
 
-_STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 _PLAIN_REPLIES = Replies(quota_status=429, max_client_wait=60.0)
 
 
@@ -274,18 +294,6 @@ class _Shown(NamedTuple):
     def of(cls, subject: Subject) -> _Shown:
         shown = subject.door = cls(KeyUser(subject.key), RateLimitFields(subject.budget.shown))
         return shown
-
-
-def _with_headers(send: Send, headers: Headers) -> Send:
-    """Add headers where the response begins, and touch nothing else."""
-
-    # No coroutine of its own: what it returns is awaited, and one less a message is worth having.
-    def send_with_headers(message: Message) -> Awaitable[None]:
-        if message["type"] in _STARTS:
-            message["headers"] = [*message.get("headers", ()), *headers]
-        return send(message)
-
-    return send_with_headers
 
 
 async def _put_away(receipt: Receipt) -> None:

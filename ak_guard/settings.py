@@ -49,6 +49,7 @@ class Options(NamedTuple):
     on_unavailable: Literal["refuse", "allow"]
     allow_preflight: bool
     ratelimit_headers: bool
+    cut_streams: bool
     on_decision: Callable[[Decision], object] | None
     clock: Callable[[], float]
 
@@ -97,7 +98,7 @@ def check(options: Options) -> None:
         ),
         **{
             setting: (getattr(options, setting), isinstance(getattr(options, setting), bool), "True or False")
-            for setting in ("forward_key", "allow_preflight", "ratelimit_headers")
+            for setting in ("forward_key", "allow_preflight", "ratelimit_headers", "cut_streams")
         },
         "on_decision": (
             options.on_decision,

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BudgetStatus:
-    """One budget. `held` are units taken by workers and not yet spent for good; `remaining` is never below 0.
+    """One budget: `used` for good, `held` by workers that may still spend or return it, `remaining` for all.
+
+    `remaining` is never below 0.
 
     `resets_at` is None for a quota and for a window that has not started.
     """
@@ -51,7 +53,7 @@ def _status(window: Window, level: Level) -> BudgetStatus:
         name=window.name,
         limit=window.amount,
         unit=window.unit,
-        used=level.used,
+        used=max(0, level.used - level.held),
         held=level.held,
         remaining=max(0, window.amount - level.used),
         resets_at=None if end is None or math.isinf(end) else datetime.fromtimestamp(end, UTC),

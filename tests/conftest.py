@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,7 @@ from blockbuster import blockbuster_ctx
 from ak_guard import KeyManager
 from ak_guard.backends import MemoryBackend, SQLBackend
 from ak_guard.testing import ManualClock
+from tests.databases import Databases
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -31,6 +33,10 @@ def nothing_blocks() -> Iterator[None]:
             function.can_block_in("zoneinfo/_tzpath.py", "find_tzfile")
             function.can_block_in("zoneinfo/_common.py", "load_data")
             function.can_block_in("ak_guard/notation.py", "known_zone")
+            # A driver looks for certificates and a file of passwords each time it connects.
+            function.can_block_in("asyncpg/connect_utils.py", "_parse_connect_arguments")
+            # Where a driver only knows asyncio, migrations have a loop of their own in a thread of their own.
+            function.can_block_in("ak_guard/database/migrate.py", "upgrade")
         yield
 
 
@@ -45,16 +51,26 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-async def backend(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[KeyStore]:
+@pytest.fixture(scope="session")
+def databases() -> Iterator[Databases]:
+    """Makes databases on the running servers."""
+    made = Databases()
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres", "mysql"])
+async def backend(request: pytest.FixtureRequest, tmp_path: Path, databases: Databases) -> AsyncIterator[KeyStore]:
     """Every backend; what a test says of one holds for all."""
     if request.param == "memory":
         yield MemoryBackend()
         return
-    store = SQLBackend(f"sqlite:///{tmp_path}/keys.db")
-    await store.start()
-    yield store
-    await store.aclose()
+    sqlite = nullcontext(f"sqlite:///{tmp_path}/keys.db")
+    with sqlite if request.param == "sqlite" else databases.migrated(request.param) as url:
+        store = SQLBackend(url)
+        await store.start()
+        yield store
+        await store.aclose()
 
 
 @pytest.fixture

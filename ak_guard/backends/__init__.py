@@ -1,4 +1,4 @@
-"""Who is it: where keys are kept. `memory://`, `sqlite:///keys.db`, or any object with `find`."""
+"""Who is it: where keys are kept. `memory://`, `sqlite:///keys.db`, `postgresql://…`, or any object with `find`."""
 
 from __future__ import annotations
 
@@ -30,15 +30,17 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # SQLAlchemy is imported only by those who ask for it.
     if name == "SQLBackend":
-        return _sql_backend()
+        return _sql_backend("sql")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def _sql_backend() -> type[SQLBackend]:
+def _sql_backend(extra: str) -> type[SQLBackend]:
     try:
         from ak_guard.backends.sql import SQLBackend  # noqa: PLC0415
     except ImportError as error:
-        raise ConfigurationError(f"backend: {error.name} is not installed; run: pip install 'ak_guard[sql]'") from error
+        raise ConfigurationError(
+            f"backend: {error.name} is not installed; run: pip install 'ak_guard[{extra}]'"
+        ) from error
     return SQLBackend
 
 
@@ -48,24 +50,37 @@ def _memory(url: str) -> KeyStore:
     return MemoryBackend()
 
 
-def _sql(url: str) -> KeyStore:
-    return _sql_backend()(url)
+def _sqlite(url: str) -> KeyStore:
+    return _sql_backend("sql")(url)
 
 
+def _postgres(url: str) -> KeyStore:
+    return _sql_backend("postgres")(url)
+
+
+def _mysql(url: str) -> KeyStore:
+    return _sql_backend("mysql")(url)
+
+
+# The driver behind a plus is judged by whoever opens the database.
 _SCHEMES: dict[str, Callable[[str], KeyStore]] = {
     "memory": _memory,
-    "sqlite": _sql,
-    "sqlite+aiosqlite": _sql,
+    "sqlite": _sqlite,
+    "postgresql": _postgres,
+    "postgres": _postgres,
+    "mysql": _mysql,
+    "mariadb": _mysql,
 }
 
 
 def backend_from_url(url: str) -> KeyStore:
     """Open what a URL names. Raises `ConfigurationError` when nothing understands it."""
-    scheme = url.partition(":")[0]
+    scheme = url.partition(":")[0].partition("+")[0]
     try:
         make = _SCHEMES[scheme]
     except KeyError:
         raise ConfigurationError(
-            f"backend: {scheme!r} is not understood; write memory:// or sqlite:///keys.db"
+            f"backend: {scheme!r} is not understood; write memory://, sqlite:///keys.db, "
+            "postgresql://user@host/name or mysql://user@host/name"
         ) from None
     return make(url)

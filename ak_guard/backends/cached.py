@@ -48,6 +48,8 @@ class Entry(Generic[T]):
 class CachedLookup(Generic[T]):
     """Remember for `ttl` seconds what a backend said, prepared by `prepare` once instead of once per request.
 
+    `on_change` is told of each change after it counts here.
+
     While the backend is down, a key that it knew goes on for `stale_if_error` seconds after the last good answer.
     Keys are known here by digest only.
     """
@@ -60,11 +62,13 @@ class CachedLookup(Generic[T]):
         ttl: float,
         size: int,
         stale_if_error: float,
+        on_change: Callable[[str | None], None] | None = None,
     ) -> None:
         self._lookup = lookup
         self._prepare = prepare
         self._ttl = ttl
         self._stale = stale_if_error
+        self._on_change = on_change
         # LRU with the deadline in the value: a TTLCache costs six times as much to read.
         self._entries: LRUCache[bytes, Entry[T]] = LRUCache(size)
         self._misses: LRUCache[bytes, Entry[T]] = LRUCache(size)
@@ -178,6 +182,8 @@ class CachedLookup(Generic[T]):
                 if key_id is None or entry.key_id == key_id:
                     # It stays known, so that its holder is not taken for a stranger, but it counts for nothing.
                     entry.asked_at = entry.fresh_until = -math.inf
+        if self._on_change is not None:
+            self._on_change(key_id)
 
     async def aclose(self) -> None:
         """Stop listening. What is being asked is answered to those who wait."""

@@ -14,8 +14,11 @@ from sqlalchemy import and_, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from ak_guard.backends.base import Found, KeyFilter
+from ak_guard.backends.feeds import Feeds
 from ak_guard.backends.watch import Listeners
+from ak_guard.budgets.leases import Leases
 from ak_guard.budgets.sql import SQLStorage
+from ak_guard.database.changes import announce
 from ak_guard.database.engine import Database
 from ak_guard.database.tables import groups, keys, secrets
 from ak_guard.errors import BackendError, ConfigurationError, InputError, NotFound
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from ak_guard.backends.workers import Confirmation, Worker
     from ak_guard.budgets.base import MultiWindowSupport
 
 log: Final = logging.getLogger(__name__)
@@ -52,8 +56,10 @@ class SQLBackend:
             )
         self._peppers = [(_pepper_id(part), part.encode()) for part in peppers]
         self.database: Database = Database(url)
-        self.counters: MultiWindowSupport = SQLStorage(self.database)
-        self._listeners = Listeners()
+        leases = Leases(SQLStorage(self.database))
+        self.counters: MultiWindowSupport = leases
+        self._listeners = Listeners(leases.drop)
+        self._feeds = Feeds(self.database, self._listeners)
         self._users = 0
 
     @property
@@ -68,17 +74,33 @@ class SQLBackend:
         except ConfigurationError:
             self._users -= 1
             raise
+        self._feeds.start()
 
     async def aclose(self) -> None:
         """Leave; the last user closes every connection."""
         self._users -= 1
         if self._users <= 0:
             self._users = 0
+            await self._feeds.aclose()
             await self.counters.aclose()
             await self.database.aclose()
 
     def watch(self, listener: Callable[[str | None], None]) -> Callable[[], None]:
         return self._listeners.add(listener)
+
+    def guarded(self, *, stale: float, counters: str) -> None:
+        self._feeds.guarded(stale, counters)
+
+    async def touch(self, key_id: str) -> None:
+        async with self.database.write(BackendError) as connection:
+            await announce(connection, key_id)
+        self._listeners.tell(key_id)
+
+    async def workers(self) -> list[Worker]:
+        return await self._feeds.workers()
+
+    async def confirm(self, *, timeout: float) -> Confirmation:  # noqa: ASYNC109  # late is an answer, not an error
+        return await self._feeds.confirm(timeout)
 
     async def find(self, digest: bytes) -> Found | None:
         stored: dict[str | None, bytes] = dict(self._stored(digest))
@@ -88,6 +110,7 @@ class SQLBackend:
             .outerjoin(groups, groups.c.name == keys.c.group_name)
             .where(secrets.c.digest.in_(stored.values()))
         )
+        await self._feeds.ready()
         async with self.database.read(BackendError) as connection:
             found = (await connection.execute(query)).all()
         # The database compared digests of 32 bytes, not texts; which of them matched, the pepper's name tells.
@@ -103,6 +126,7 @@ class SQLBackend:
             await self._refuse_taken(connection, digest)
             await connection.execute(insert(keys).values(id=key.id, **_columns(key)))
             await self._insert_secret(connection, key, digest)
+            await announce(connection, key.id)
         self._listeners.tell(key.id)
 
     async def get(self, key_id: str) -> ApiKey:
@@ -138,12 +162,16 @@ class SQLBackend:
             columns = {_COLUMN_OF.get(field, field) for field in changes} | {"folded"}
             values = {column: value for column, value in _columns(changed).items() if column in columns}
             await connection.execute(update(keys).where(mine).values(**values))
+            await announce(connection, key_id)
         self._listeners.tell(key_id)
         return changed
 
     async def delete(self, key_id: str) -> None:
+        mine = select(secrets.c.digest).where(secrets.c.key_id == key_id)
         async with self.database.write(BackendError) as connection:
+            digests = (await connection.execute(mine)).scalars().all()
             await _one(connection, delete(keys).where(keys.c.id == key_id), key_id)
+            await announce(connection, key_id, digests)
         self._listeners.tell(key_id)
 
     async def add_secret(self, key: ApiKey, digest: bytes, *, old_until: float) -> None:
@@ -155,6 +183,7 @@ class SQLBackend:
             await _one(connection, update(keys).where(keys.c.id == key.id).values(**changed), key.id)
             await connection.execute(update(secrets).where(mine, later).values(valid_until=old_until))
             await self._insert_secret(connection, key, digest)
+            await announce(connection, key.id)
         self._listeners.tell(key.id)
 
     async def get_group(self, name: str) -> Group:
@@ -185,11 +214,13 @@ class SQLBackend:
                     raise InputError("name", f"a group named {group.name!r} exists already") from None
             else:
                 await _one(connection, update(groups).where(groups.c.name == group.name).values(**values), group.name)
+            await announce(connection, None)
         self._listeners.tell(None)
 
     async def delete_group(self, name: str) -> None:
         async with self.database.write(BackendError) as connection:
             await _one(connection, delete(groups).where(groups.c.name == name), name)
+            await announce(connection, None)
         self._listeners.tell(None)
 
     @property

@@ -16,9 +16,12 @@ from ak_guard.budgets.base import (
     MultiWindowSupport,
     Promise,
     Shortfall,
+    SpendsAtOnce,
 )
 from ak_guard.budgets.foreign import ForeignStorage
+from ak_guard.budgets.leases import Leases
 from ak_guard.budgets.memory import MemoryStorage
+from ak_guard.budgets.redis_address import is_redis
 from ak_guard.budgets.strategy import MultiWindowRateLimiter
 from ak_guard.budgets.windows import Quota, Window
 from ak_guard.errors import ConfigurationError
@@ -32,6 +35,7 @@ __all__ = [
     "ForeignStorage",
     "Grant",
     "Lease",
+    "Leases",
     "Level",
     "MemoryStorage",
     "MultiWindowRateLimiter",
@@ -39,6 +43,7 @@ __all__ = [
     "Promise",
     "Quota",
     "Shortfall",
+    "SpendsAtOnce",
     "Window",
     "counters_from",
 ]
@@ -47,11 +52,13 @@ __all__ = [
 def counters_from(limits: Storage | MultiWindowSupport | str) -> MultiWindowSupport:
     """A storage of `limits`, or its URI, as one that takes several windows at once.
 
-    `memory://` is ours; every other URI is that of an async storage of `limits` (`async+memcached://…`, where `async+`
-    may be left out) behind a `ForeignStorage`. Raises `ConfigurationError` naming `limits`.
+    `memory://` is ours, and so is every `redis://`, `valkey://` or cluster or sentinel of them; every other URI is that
+    of an async storage of `limits` (`async+memcached://…`, where `async+` may be left out) behind a `ForeignStorage`.
+    What several processes share is spent under leases. Raises `ConfigurationError` naming `limits`.
     """
     if isinstance(limits, MultiWindowSupport):
-        return limits
+        shared = limits.promise.shared and limits.promise.gives_back
+        return Leases(limits, closes=False) if shared and not isinstance(limits, SpendsAtOnce) else limits
     if isinstance(limits, list | tuple) or (isinstance(limits, str) and "://" not in limits):
         raise ConfigurationError(
             f"limits: {limits!r} must be a storage of `limits` or its URI: where windows are counted. "
@@ -61,6 +68,8 @@ def counters_from(limits: Storage | MultiWindowSupport | str) -> MultiWindowSupp
         return ForeignStorage(limits)
     if limits in {"memory://", "ak-guard+memory://"}:
         return MemoryStorage()
+    if is_redis(limits):
+        return _redis_storage(limits)
     uri = limits if "+" in limits.partition(":")[0] else f"async+{limits}"
     try:
         return ForeignStorage(storage_from_string(uri))  # type: ignore[arg-type]  # checked by ForeignStorage
@@ -69,3 +78,13 @@ def counters_from(limits: Storage | MultiWindowSupport | str) -> MultiWindowSupp
         raise ConfigurationError(
             f"limits: a storage of the scheme {uri.partition(':')[0]} cannot be used ({type(error).__name__})"
         ) from None
+
+
+def _redis_storage(uri: str) -> MultiWindowSupport:
+    try:
+        from ak_guard.budgets.redis import RedisStorage  # noqa: PLC0415  # the extra may be missing
+    except ImportError as error:
+        raise ConfigurationError(
+            f"limits: {error.name} is not installed; run: pip install 'ak_guard[redis]'"
+        ) from error
+    return Leases(RedisStorage(uri))

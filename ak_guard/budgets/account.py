@@ -28,20 +28,25 @@ _LEAST_RATE: Final = 20
 
 
 class Short(NamedTuple):
-    """A store's word that something does not fit: what was left then, and until when (monotonic) that is believed."""
+    """A store's word that something does not fit: what was left, and until when, by both clocks, that is believed."""
 
     left: list[int]
     ends: list[float]
     until: float
+    deadline: float
 
 
 class Sent(NamedTuple):
-    """A call that was made of the store: what it asked, when, and under which lease."""
+    """A call that is made of the store: what it asks, when, and under which lease.
+
+    `refunds` are to be settled before it: what was held without a lease.
+    """
 
     asks: tuple[Ask, ...]
     lease: Lease | None
     now: float
     at: float
+    refunds: list[Change]
 
 
 class Account:
@@ -57,6 +62,7 @@ class Account:
         self.used_at = clock()
         self._clock = clock
         self._granted: list[int] = []
+        self._granted_at = self.used_at
         # Units a second, and since when how many were spent.
         self._rate = 0.0
         self._since = self.used_at
@@ -66,37 +72,40 @@ class Account:
 
     @property
     def is_open(self) -> bool:
-        return self.purse is not None and self._clock() < self.purse.until
+        return self.purse is not None and self._clock() < self.purse.deadline
 
-    def spend(self, asks: Sequence[Ask]) -> Grant | Shortfall | None:
+    def spend(self, asks: Sequence[Ask], now: float) -> Grant | Shortfall | None:
         """Take from what is held; refuse what the store refused a moment ago; None where it must be asked."""
         self.used_at = self._clock()
         purse = self.purse
         units, requests = needs(asks)
-        if purse is not None and self.used_at < purse.until and purse.units >= units and purse.requests >= requests:
+        if self._is_open_at(now) and purse is not None and purse.units >= units and purse.requests >= requests:
             purse.units -= units
             purse.requests -= requests
             used = [window.amount - left for window, left in zip(self.windows, purse.left(), strict=True)]
             return Grant([ask.need for ask in asks], used, purse.ends, list(purse.generations))
-        return self.refusal(asks)
+        return self.refusal(asks, now)
 
-    def refusal(self, asks: Sequence[Ask]) -> Shortfall | None:
+    def _is_open_at(self, now: float) -> bool:
+        return self.is_open and self.purse is not None and now < self.purse.until
+
+    def refusal(self, asks: Sequence[Ask], now: float) -> Shortfall | None:
         """What the store said a moment ago, where that refuses these asks too."""
         short = self.short
-        if short is None or self._clock() >= short.until:
+        if short is None or now >= short.until or self._clock() >= short.deadline:
             return None
         full = [index for index, ask in enumerate(asks) if ask.need > short.left[index]]
         used = [window.amount - left for window, left in zip(self.windows, short.left, strict=True)]
         return Shortfall(full, used, short.ends) if full else None
 
-    def decides(self, asks: Sequence[Ask]) -> bool:
-        """Whether `spend` would answer now."""
-        return bool(self.affords([asks])) or self.refusal(asks) is not None
+    def decides(self, asks: Sequence[Ask], now: float) -> bool:
+        """Whether `spend` would answer."""
+        return bool(self.affords([asks], now)) or self.refusal(asks, now) is not None
 
-    def affords(self, waiting: Sequence[Sequence[Ask]]) -> int:
+    def affords(self, waiting: Sequence[Sequence[Ask]], now: float) -> int:
         """How many of these, from the first on, what is held is enough for."""
         purse = self.purse
-        if purse is None or not self.is_open:
+        if purse is None or not self._is_open_at(now):
             return 0
         units, requests = purse.units, purse.requests
         for number, asks in enumerate(waiting):
@@ -162,8 +171,7 @@ class Account:
     def call(self, units: int, requests: int, *, lease_id: str, worker: str, now: float, extra: bool) -> Sent:
         """What to ask for so many units and requests. From here on nothing is held: see `granted` and `refused`."""
         at = self._clock()
-        old, unspent = self.lease_id, self._unspent()
-        self.drop()
+        old, unspent, changes = self.return_all()
         self._measure(at)
         wanted = self._extra() if extra else 0
         ratio = requests / units if units else 1.0
@@ -172,21 +180,19 @@ class Account:
             for window in self.windows
         )
         self.short = None
-        if not wanted and not old:
-            return Sent(asks, None, now, at)
-        lease = Lease(lease_id, worker, LEASE_SECONDS, old, unspent)
-        return Sent(asks, lease, now, at)
+        lease = Lease(lease_id, worker, LEASE_SECONDS, old, unspent) if wanted or old else None
+        return Sent(asks, lease, now, at, changes)
 
     def granted(self, sent: Sent, grant: Grant) -> None:
         """The store has granted what was asked."""
         self.lease_id = "" if sent.lease is None else sent.lease.id
-        self._granted = grant.taken
+        self._granted, self._granted_at = grant.taken, sent.at
         # Told from before the call, so that it ends here before it ends in the store.
         ends = [
             min(end, window.bounds(sent.now)[1]) if window.sliding else end
             for window, end in zip(self.windows, grant.ends, strict=True)
         ]
-        until = sent.at + min(_SPEND_SECONDS, min(ends, default=math.inf) - sent.now)
+        until = min(ends, default=math.inf)
         counts = zip(self.windows, grant.used, grant.taken, strict=True)
         left = [max(0, window.amount - used + taken) for window, used, taken in counts]
         self.purse = Purse(
@@ -197,14 +203,16 @@ class Account:
             generations=grant.generations,
             until=until,
             clock=self._clock,
+            deadline=sent.at + min(_SPEND_SECONDS, until - sent.now),
         )
 
     def refused(self, sent: Sent, shortfall: Shortfall) -> None:
         """The store has refused. That is believed for a moment, and not beyond the end of what was full."""
         left = [max(0, window.amount - used) for window, used in zip(self.windows, shortfall.used, strict=True)]
         frees = min((shortfall.ends[index] for index in shortfall.full), default=sent.now)
-        until = sent.at + min(SHORT_SECONDS, frees - sent.now)
-        self.short = Short(left, shortfall.ends, until)
+        believed = min(SHORT_SECONDS, frees - sent.now)
+        until, deadline = sent.now + believed, sent.at + believed
+        self.short = Short(left, shortfall.ends, until, deadline)
         if not all(left):
             # Nothing fits any more, which the hot path can tell by itself.
             nothing = [0] * len(left)
@@ -216,6 +224,7 @@ class Account:
                 generations=nothing,
                 until=until,
                 clock=self._clock,
+                deadline=deadline,
                 exact=True,
             )
 
@@ -223,7 +232,7 @@ class Account:
         """After a refusal some were granted what there was: those who were not are refused by what is left now."""
         if self.purse is not None:
             left = [max(0, count - taken) for count, taken in zip(self.purse.left(), self._granted, strict=True)]
-            self.short = Short(left, self.purse.ends, sent.at + SHORT_SECONDS)
+            self.short = Short(left, self.purse.ends, sent.now + SHORT_SECONDS, sent.at + SHORT_SECONDS)
 
     def believe_nothing(self) -> None:
         """What the store said may not be true any more."""
@@ -265,7 +274,7 @@ class Account:
 
     def own(self) -> dict[str, tuple[int, int, int]]:
         """By slot: units of the lease, those of them that are unspent, and the generation they came from."""
-        if self.purse is None or not self._granted:
+        if self.purse is None or not self._granted or self._clock() >= self._granted_at + LEASE_SECONDS:
             return {}
         unspent = self._unspent()
         return {

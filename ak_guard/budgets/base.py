@@ -75,12 +75,16 @@ class Change(NamedTuple):
 
 
 class Level(NamedTuple):
-    """How full one window is. `end` is when it frees again (seconds since the epoch), None while not started."""
+    """How full one window is. `end` is when it frees again (seconds since the epoch), None while not started.
+
+    `used` includes `held`, the units under leases of this window. `generation` names the window, 0 while not started.
+    """
 
     used: int
     held: int
     start: float | None
     end: float | None
+    generation: int = 0
 
 
 class Grant(NamedTuple):
@@ -208,6 +212,10 @@ class SpendsAtOnce(MultiWindowSupport):
     @abstractmethod
     def purse(self, subject: str, windows: Sequence[Window], *, now: float) -> Purse | None:
         """What can be spent with a subtraction, None where there is nothing of the kind. One is open at a time."""
+
+    async def look(self, subject: str, windows: Sequence[Window], *, now: float, need: int) -> list[Level]:
+        """What `peek` says, or said within the last second."""
+        return await self.peek(subject, windows, now=now, need=need)
 
     async def refill(self, subject: str, asks: Sequence[Ask], *, now: float) -> None:
         """Wait until `spend` can answer."""

@@ -13,27 +13,39 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from cachetools import LRUCache
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
     from ak_guard.budgets.account import Account
-    from ak_guard.budgets.base import Ask
+    from ak_guard.budgets.base import Ask, Level
+    from ak_guard.budgets.windows import Window
+    from ak_guard.errors import BudgetError
 
 # How often leases that ran out go back, and settlements are written.
 _TICK_SECONDS: Final = 0.1
 # An account that nobody used for so long is forgotten, a few with each new one.
 _IDLE_SECONDS: Final = 10.0
 _SWEEP_STEP: Final = 4
+_SEEN: Final = 1_024
 
 
 @dataclass(slots=True, eq=False)
 class Waiter:
-    """A request that waits for its turn. `retried` once it has waited for what others hold."""
+    """A request that waits for its turn. `retried` once it has waited for what others hold.
+
+    `ahead` is by how much the guard's clock is ahead of the monotonic one.
+    """
 
     asks: Sequence[Ask]
-    now: float
+    ahead: float
     done: asyncio.Future[None]
     retried: bool = False
+
+    def now(self, at: float) -> float:
+        """The guard's time at a moment of the monotonic clock: while one waits, it goes on."""
+        return self.ahead + at
 
 
 @dataclass(slots=True, eq=False)
@@ -44,6 +56,14 @@ class Held:
     waiters: list[Waiter] = field(default_factory=list)
     flight: asyncio.Task[None] | None = None
     serving: bool = False
+
+    def fail(self, error: BudgetError) -> None:
+        """Tell everybody who waits."""
+        for waiter in self.waiters:
+            if not waiter.done.done():
+                waiter.done.set_exception(error)
+                waiter.done.exception()  # seen here; who still waits sees it too
+        self.waiters.clear()
 
 
 class Desk:
@@ -56,6 +76,8 @@ class Desk:
         self.held: dict[str, Held] = {}
         #: Whether settlements are still to be written.
         self.owes = False
+        #: What was looked at lately, and when.
+        self.seen: LRUCache[tuple[str, tuple[Window, ...], int], tuple[float, list[Level]]] = LRUCache(_SEEN)
         self._tick = tick
         self._leased: set[Held] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -79,7 +101,8 @@ class Desk:
         """Let these go on, in order, before anybody who comes now."""
         held.serving = True
         for waiter in list(waiters):
-            held.waiters.remove(waiter)
+            if waiter in held.waiters:
+                held.waiters.remove(waiter)
             if not waiter.done.done():
                 waiter.done.set_result(None)
         # What is called soon is called in order, so this comes after all of them.

@@ -11,7 +11,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
-from ak_guard.budgets.account import LEASE_SECONDS, Account, needs, refunds
+from ak_guard.budgets.account import LEASE_SECONDS, SHORT_SECONDS, Account, needs, refunds
 from ak_guard.budgets.base import Grant, SpendsAtOnce, log
 from ak_guard.budgets.desk import Desk, Held, Waiter
 from ak_guard.errors import BudgetError
@@ -34,10 +34,16 @@ _TRIES: Final = 5
 
 
 class Leases(SpendsAtOnce):
-    """Spend from `store` under leases. `clock` is monotonic, in seconds; it rules every deadline in here."""
+    """Spend from `store` under leases. `clock` is monotonic, in seconds; it rules every deadline in here.
 
-    def __init__(self, store: MultiWindowSupport, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self.store = store
+    `closes` says that the store belongs to this object and ends with it.
+    """
+
+    def __init__(
+        self, store: MultiWindowSupport, *, closes: bool = True, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.store: MultiWindowSupport = store
+        self._closes = closes
         self._desks = PerLoop(lambda: Desk(clock, self._tick))
 
     @property
@@ -51,7 +57,7 @@ class Leases(SpendsAtOnce):
         subject: str,
         asks: Sequence[Ask],
         *,
-        now: float,  # noqa: ARG002  # what is held has its own clock
+        now: float,
         waited: bool = False,
     ) -> Grant | Shortfall | None:
         held = self._desks.get().held.get(subject)
@@ -60,12 +66,14 @@ class Leases(SpendsAtOnce):
         # First come, first served: who waits goes before who comes now.
         if (held.waiters or held.serving) and not waited:
             return None
-        return held.account.spend(asks)
+        return held.account.spend(asks, now)
 
     def unspend(self, subject: str, asks: Sequence[Ask], grant: Grant) -> None:
-        held = self._desks.get().held.get(subject)
+        desk = self._desks.get()
+        held = desk.held.get(subject)
         if held is not None and held.account.windows == tuple([ask.window for ask in asks]):
             changes = held.account.unspend(asks, grant)
+            desk.watch(held)
         else:
             changes = refunds(asks, grant)
         if changes:
@@ -82,9 +90,9 @@ class Leases(SpendsAtOnce):
     async def refill(self, subject: str, asks: Sequence[Ask], *, now: float) -> None:
         desk = self._desks.get()
         held = await self._account(desk, subject, tuple([ask.window for ask in asks]))
-        if not (held.waiters or held.serving) and held.account.decides(asks):
+        if not (held.waiters or held.serving) and held.account.decides(asks, now):
             return
-        waiter = Waiter(asks, now, desk.loop.create_future())
+        waiter = Waiter(asks, now - desk.clock(), desk.loop.create_future())
         held.waiters.append(waiter)
         if held.flight is None:
             held.flight = desk.run(self._fly(desk, held))
@@ -102,7 +110,8 @@ class Leases(SpendsAtOnce):
                 await asyncio.wait([held.flight])
             else:
                 del desk.held[subject]
-                await self._return(held.account)
+                # Whoever goes away meanwhile takes nothing along.
+                await asyncio.shield(desk.run(self._return(held.account)))
             held = desk.held.get(subject)
         if held is None:
             desk.forget_idle()
@@ -113,22 +122,31 @@ class Leases(SpendsAtOnce):
         """Serve everybody who waits for one subject."""
         try:
             while held.waiters:
-                ready = held.account.affords([waiter.asks for waiter in held.waiters])
+                ready = self._decided(desk, held)
                 if ready:
-                    desk.wake(held, held.waiters[:ready])
+                    desk.wake(held, ready)
                 else:
                     await self._ask_for(desk, held, list(held.waiters))
                 # Those who were woken take what is theirs before it is looked at again.
                 await asyncio.sleep(0)
         except BudgetError as error:
-            for waiter in held.waiters:
-                if not waiter.done.done():
-                    waiter.done.set_exception(error)
-                    waiter.done.exception()  # seen here; who still waits sees it too
-            held.waiters.clear()
+            held.fail(error)
+        except Exception as error:  # noqa: BLE001  # whatever a store fails with, nobody may wait for ever
+            log.exception("the store of budgets failed")
+            failure = BudgetError("the store of budgets failed")
+            failure.__cause__ = error
+            held.fail(failure)
         finally:
             held.flight = None
             desk.watch(held)
+
+    def _decided(self, desk: Desk, held: Held) -> list[Waiter]:
+        """Those who wait and need not: enough is held for them, or it is known that there is not."""
+        account, at = held.account, desk.clock()
+        enough = account.affords([waiter.asks for waiter in held.waiters], held.waiters[0].now(at))
+        if enough:
+            return held.waiters[:enough]
+        return [waiter for waiter in held.waiters if account.refusal(waiter.asks, waiter.now(at)) is not None]
 
     async def _ask_for(self, desk: Desk, held: Held, batch: list[Waiter]) -> None:
         """One question for all in `batch`; where it is too much, for as many as fit, in order."""
@@ -162,19 +180,22 @@ class Leases(SpendsAtOnce):
             # What others hold comes back by then, or is spent.
             passed = desk.clock() - short_sent.at
             await asyncio.sleep(min(LEASE_SECONDS, max(0.0, short.retry_at - short_sent.now - passed)) + _GRACE_SECONDS)
+            account.believe_nothing()
 
     async def _call(
         self, desk: Desk, account: Account, batch: Sequence[Waiter], *, extra: bool
     ) -> tuple[Sent, Grant | Shortfall]:
-        wanted = [needs(waiter.asks) for waiter in batch]
+        wanted, at = [needs(waiter.asks) for waiter in batch], desk.clock()
         sent = account.call(
             sum(units for units, _ in wanted),
             sum(requests for _, requests in wanted),
             lease_id=f"{desk.worker}-{next(desk.numbers)}",
             worker=desk.worker,
-            now=max(waiter.now for waiter in batch),
+            now=max(waiter.now(at) for waiter in batch),
             extra=extra,
         )
+        if sent.refunds:
+            self._owe(account.subject, sent.refunds, sent.now)
         try:
             async with asyncio.timeout(_STORE_SECONDS):
                 outcome = await self.store.acquire(account.subject, sent.asks, lease=sent.lease, now=sent.now)
@@ -185,13 +206,18 @@ class Leases(SpendsAtOnce):
     # Giving back and settling
 
     def settle(self, subject: str, changes: Sequence[Change], *, now: float) -> None:
+        owed = changes
         try:
-            held = self._desks.get().held.get(subject)
+            desk = self._desks.get()
         except RuntimeError:
-            held = None  # a thread without a loop holds nothing
-        owed = changes if held is None else held.account.settle(changes)
+            pass  # a thread without a loop holds nothing
+        else:
+            if (held := desk.held.get(subject)) is not None:
+                owed = held.account.settle(changes)
+                desk.watch(held)
         if owed:
             self._owe(subject, owed, now)
+            self._believe_nothing(subject)
 
     def _owe(self, subject: str, changes: Sequence[Change], now: float) -> None:
         self.store.settle(subject, changes, now=now)
@@ -248,14 +274,15 @@ class Leases(SpendsAtOnce):
         for desk in self._desks.values():
             held = desk.held.get(subject)
             own = {} if held is None else held.account.own()
-            levels = [
-                level._replace(
-                    used=max(0, level.used - own.get(window.slot, (0, 0))[1]),
-                    held=max(0, level.held - own.get(window.slot, (0, 0))[0]),
-                )
-                for window, level in zip(windows, levels, strict=True)
-            ]
+            levels = [_without(level, own.get(window.slot)) for window, level in zip(windows, levels, strict=True)]
         return levels
+
+    async def look(self, subject: str, windows: Sequence[Window], *, now: float, need: int) -> list[Level]:
+        desk, asked = self._desks.get(), (subject, tuple(windows), need)
+        seen = desk.seen.get(asked)
+        if seen is None or desk.clock() >= seen[0] + SHORT_SECONDS:
+            seen = desk.seen[asked] = (desk.clock(), await self.peek(subject, windows, now=now, need=need))
+        return seen[1]
 
     async def restart(self, subject: str, windows: Sequence[Window]) -> None:
         await self._let_go(subject)
@@ -280,9 +307,25 @@ class Leases(SpendsAtOnce):
                 if key_id is None or subject == f"key/{key_id}":
                     held.account.believe_nothing()
 
+    def _believe_nothing(self, subject: str) -> None:
+        for desk in self._desks.values():
+            if (held := desk.held.get(subject)) is not None:
+                held.account.believe_nothing()
+
     async def aclose(self) -> None:
         desk = self._desks.get()
         desk.stop()
         await asyncio.gather(*(self._return(held.account) for held in desk.held.values()))
         desk.held.clear()
-        await self.store.aclose()
+        if self._closes:
+            await self.store.aclose()
+        else:
+            await super().aclose()
+
+
+def _without(level: Level, own: tuple[int, int, int] | None) -> Level:
+    """A level less what is held here, where that came from the window as it is now."""
+    if own is None or own[2] != level.generation:
+        return level
+    leased, unspent, _ = own
+    return level._replace(used=max(0, level.used - unspent), held=max(0, level.held - leased))

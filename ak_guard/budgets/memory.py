@@ -17,7 +17,7 @@ from ak_guard.budgets.purse import Purse
 from ak_guard.budgets.windows import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ak_guard.budgets.base import Ask
 
@@ -184,24 +184,19 @@ class MemoryStorage(Storage, SpendsAtOnce):
 
     def _held(self, subject: str, window: Window) -> int:
         """Units under open leases of this window."""
-        row = self._subjects.get(subject, {}).get(window.slot)
-        return sum(
-            taken
-            for opened in self._leases.values()
-            for slot, taken, generation in opened.parts
-            if opened.subject == subject and slot == window.slot and row is not None and generation == row.generation
-        )
+        return sum(units for _, units in self._open_on(subject, window))
 
     def _retry_at(self, subject: str, full: Sequence[Window]) -> float | None:
-        slots = {window.slot for window in full}
-        return min(
-            (
-                opened.deadline
-                for opened in self._leases.values()
-                if opened.subject == subject and any(slot in slots and taken for slot, taken, _ in opened.parts)
-            ),
-            default=None,
-        )
+        return min((deadline for window in full for deadline, _ in self._open_on(subject, window)), default=None)
+
+    def _open_on(self, subject: str, window: Window) -> Iterator[tuple[float, int]]:
+        """Deadline and units of each lease that holds something of a window as it is now."""
+        row = self._subjects.get(subject, {}).get(window.slot)
+        for opened in self._leases.values():
+            for slot, taken, generation in opened.parts:
+                mine = opened.subject == subject and slot == window.slot and taken
+                if mine and row is not None and generation == row.generation:
+                    yield opened.deadline, taken
 
     def _remember_end(self, subject: str, mine: rows.Rows) -> None:
         """Note when the last of a subject's windows can be forgotten."""

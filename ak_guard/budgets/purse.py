@@ -17,9 +17,9 @@ _NO_LIMIT: Final = 2**62
 class Purse:
     """Windows under way, of which `units` and `requests` may be spent until `until`.
 
-    Whoever opened it may close it at any time; what was spent is then counted in the windows. `clock` is what `until`
-    is told by, None for the time of the request. `exact` says that there is nothing beside what is in here, so that a
-    cost above it can be refused.
+    Whoever opened it may close it at any time; what was spent is then counted in the windows. `until` is on the guard's
+    clock; what is held under a lease ends at `deadline` on its own `clock`, too. `exact` says that there is nothing
+    beside what is in here, so that a cost above it can be refused.
     """
 
     __slots__ = (
@@ -28,6 +28,7 @@ class Purse:
         "_first_units",
         "_left",
         "clock",
+        "deadline",
         "ends",
         "exact",
         "generations",
@@ -47,6 +48,7 @@ class Purse:
         generations: Sequence[int],
         until: float,
         clock: Callable[[], float] | None = None,
+        deadline: float = math.inf,
         exact: bool = False,
     ) -> None:
         """`left` is what each window has for everybody, `spare` what may be spent from here, neither of it below 0."""
@@ -55,6 +57,7 @@ class Purse:
         self.generations = generations
         self.until = until
         self.clock = clock
+        self.deadline = deadline
         self.exact = exact
         counted = [window.unit == "units" for window in windows]
         self._all_units: bool = all(counted)

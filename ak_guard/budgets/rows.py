@@ -113,8 +113,8 @@ def level(window: Window, row: Row | None, now: float, *, held: int = 0, need: i
         if window.unit == "requests":
             need = min(1, need)
         wanted = max(need, min(window.amount, window.amount - used + 1))
-        return Level(used, held, row.start, free_at(window, row, max(1, wanted), now))
-    return Level(used, held, row.start, None if math.isinf(row.end) else row.end)
+        return Level(used, held, row.start, free_at(window, row, max(1, wanted), now), row.generation)
+    return Level(used, held, row.start, None if math.isinf(row.end) else row.end, row.generation)
 
 
 def change(rows: Rows, settled: Change, now: float, next_generation: Callable[[], int]) -> bool:

@@ -6,55 +6,53 @@ import asyncio
 import math
 import random
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from limits.aio.storage import Storage
-from sqlalchemy import delete, func, or_, select, tuple_
-from sqlalchemy.dialects.sqlite import insert
 
 from ak_guard.budgets import rows
-from ak_guard.budgets.base import Ask, Change, Grant, Lease, Level, MultiWindowSupport, Promise, Row, Shortfall
-from ak_guard.budgets.queue import Op, Owed, WriteQueue
+from ak_guard.budgets.base import Change, Grant, Level, MultiWindowSupport, Promise, Row, Shortfall, log
+from ak_guard.budgets.book import Book, Open
+from ak_guard.budgets.queue import Op, WriteQueue
 from ak_guard.budgets.windows import Window
-from ak_guard.database.tables import leases, windows
+from ak_guard.database.counters import Counters
+from ak_guard.database.dialects import was_undone
 from ak_guard.errors import BudgetError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
+    from ak_guard.budgets.base import Ask, Lease
+    from ak_guard.budgets.queue import Batch
     from ak_guard.budgets.rows import Rows
     from ak_guard.database.engine import Database
 
-
-@dataclass(slots=True, eq=False)
-class _State:
-    """The rows and leases of one transaction, as they are read and as they become."""
-
-    rows: dict[str, Rows]
-    leases: dict[str, dict[str, Any]]
-    now: float
-    touched: set[tuple[str, str]] = field(default_factory=set)
-    new_leases: set[str] = field(default_factory=set)
-    ended_leases: set[str] = field(default_factory=set)
+# A transaction that the database undid for another one's sake is tried again so often.
+_TRIES: Final = 5
+_PAUSE_SECONDS: Final = 0.02
+# What is over is swept with every so many writes.
+_SWEEP_EVERY: Final = 64
 
 
 class SQLStorage(Storage, MultiWindowSupport):
     """A storage of `limits` in the database of the keys.
 
     Takes that arrive together share a transaction, which locks before it reads; so they are exact over any number of
-    processes. They survive a restart.
+    processes. They survive a restart. PostgreSQL and MariaDB decide by their own time; with `own_time=False`, and in
+    SQLite, that of each call rules. `clock` rules the calls of `limits`' own strategies, which name no time.
     """
 
     STORAGE_SCHEME: list[str] | None = ["ak-guard+sql"]  # noqa: RUF012  # `limits` reads it so
 
-    def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, database: Database, *, clock: Callable[[], float] = time.time, own_time: bool = True) -> None:
         super().__init__()
         self.database = database
         self._clock = clock
-        self._queue = WriteQueue(self._write)
+        self._own_time = own_time and database.dialect.own_time
+        self._queue = WriteQueue(self._write, self._tidy)
+        self._writes = 0
+        self._told = 0.0
+        self._known: list[str] = []
 
     @property
     def promise(self) -> Promise:
@@ -70,7 +68,7 @@ class SQLStorage(Storage, MultiWindowSupport):
             raise
         return outcome
 
-    async def give_back(self, lease_id: str, unspent: dict[str, int]) -> None:
+    async def give_back(self, lease_id: str, unspent: Mapping[str, int]) -> None:
         await self._queue.put(Op("give_back", lease_id=lease_id, unspent=unspent))
 
     async def restart(self, subject: str, windows: Sequence[Window]) -> None:
@@ -89,21 +87,76 @@ class SQLStorage(Storage, MultiWindowSupport):
     async def peek(self, subject: str, windows: Sequence[Window], *, now: float, need: int = 0) -> list[Level]:
         await self.flush()
         async with self.database.read(BudgetError) as connection:
-            held = await _held(connection, subject, now)
-            mine = (await _load(connection, {subject})).get(subject, {})
-        return [
-            rows.level(window, mine.get(window.slot), now, held=held.get(window.slot, 0), need=need)
-            for window in windows
+            book = await self._read(Counters(connection, self.database.dialect), {subject}, now)
+        here = now if book.now is None else book.now
+        mine = book.rows.get(subject, {})
+        levels = [
+            rows.level(window, row, here, held=book.held(subject, window.slot, row), need=need)
+            for window, row in ((window, mine.get(window.slot)) for window in windows)
         ]
+        return levels if here == now else [_as_told(level, now - here) for level in levels]
 
-    async def _write(self, owed: Sequence[Owed], ops: Sequence[Op]) -> list[Grant | Shortfall | None]:
-        async with self.database.write(BudgetError) as connection:
-            state = await _read_state(connection, owed, ops)
-            for settled in owed:
-                _settle(state, settled)
-            outcomes = [_apply(state, op) for op in ops]
-            await _write_state(connection, state)
+    async def _write(self, batches: Sequence[Batch], ops: Sequence[Op]) -> list[Grant | Shortfall | None]:
+        for attempt in range(1, _TRIES + 1):
+            try:
+                outcomes = await self._write_once(batches, ops)
+            except BudgetError as error:
+                if attempt == _TRIES or not was_undone(error):
+                    raise
+                await asyncio.sleep(_PAUSE_SECONDS * attempt * random.random())  # noqa: S311  # spreads those who met
+            else:
+                break
+        self._known += [batch.id for batch in batches]
+        self._writes += 1
+        self._told = max([self._told, *(op.now for op in ops)])
         return outcomes
+
+    async def _write_once(self, batches: Sequence[Batch], ops: Sequence[Op]) -> list[Grant | Shortfall | None]:
+        async with self.database.write(BudgetError) as connection:
+            counters = Counters(connection, self.database.dialect)
+            subjects = {op.subject for op in ops if op.subject}
+            subjects |= {settled.subject for batch in batches for settled in batch.owed}
+            if returned := {op.lease_id for op in ops if op.lease_id}:
+                subjects |= await counters.owners(returned)
+            await counters.lock(subjects, time.time())
+            # A transaction that may have written one of these batches held the same locks, so it has ended by now.
+            unsure = [batch.id for batch in batches if batch.unsure]
+            done = await counters.settled(unsure) if unsure else set()
+            new = [batch for batch in batches if batch.id not in done]
+            book = await self._read(counters, subjects, max((op.now for op in ops), default=0.0))
+            for batch in new:
+                for settled in batch.owed:
+                    book.settle(settled)
+            outcomes = [book.do(op) for op in ops]
+            await _save(counters, book, new)
+            # What fails from here on fails at the commit.
+            for batch in new:
+                batch.unsure = True
+        return outcomes
+
+    async def _read(self, counters: Counters, subjects: set[str], told: float) -> Book:
+        now = await counters.now() if self._own_time else None
+        found: dict[str, Rows] = {}
+        leases: dict[str, Open] = {}
+        if subjects:
+            for row in await counters.windows(subjects):
+                end = math.inf if row.end is None else row.end
+                found.setdefault(row.subject, {})[row.slot] = Row(row.start, end, row.generation, row.used, row.before)
+            for row in await counters.leases(subjects, max(0.0, told) if now is None else now):
+                leases[row.id] = Open(row.subject, row.worker, row.deadline, row.units)
+        return Book(now, found, leases)
+
+    async def _tidy(self) -> None:
+        if self._writes < _SWEEP_EVERY:
+            return
+        self._writes, known, self._known = 0, self._known, []
+        try:
+            async with self.database.write(BudgetError) as connection:
+                counters = Counters(connection, self.database.dialect)
+                await counters.sweep(await counters.now() if self._own_time else self._told, known)
+        except BudgetError as error:
+            # What is over stays for the next time, when somebody else may have swept it.
+            log.warning("counters that are over were not swept: %s", error)
 
     # What `limits`' own strategies ask for: one counter per key, beginning with its first hit.
 
@@ -117,119 +170,48 @@ class SQLStorage(Storage, MultiWindowSupport):
         return (await self.peek(key, [window], now=self._clock()))[0].used
 
     async def get(self, key: str) -> int:
-        return sum(row.used for row in await self._live(key))
+        return sum(used for used, _ in await self._live(key))
 
     async def get_expiry(self, key: str) -> float:
-        return max((row.end for row in await self._live(key)), default=self._clock())
+        return max((end for _, end in await self._live(key)), default=self._clock())
 
-    async def _live(self, key: str) -> list[Row]:
+    async def _live(self, key: str) -> list[tuple[int, float]]:
+        """What was used, and when that ends by the clock, in the windows that have not ended."""
         await self.flush()
+        now = self._clock()
         async with self.database.read(BudgetError) as connection:
-            mine = (await _load(connection, {key})).get(key, {})
-        return [row for row in mine.values() if self._clock() < row.end]
+            book = await self._read(Counters(connection, self.database.dialect), {key}, now)
+        ahead = 0.0 if book.now is None else book.now - now
+        return [(row.used, row.end - ahead) for row in book.rows.get(key, {}).values() if now + ahead < row.end]
 
     async def check(self) -> bool:
         try:
             async with self.database.read(BudgetError) as connection:
-                await connection.execute(select(func.count()).select_from(windows).where(windows.c.subject == ""))
+                await Counters(connection, self.database.dialect).check()
         except BudgetError:
             return False
         return True
 
     async def reset(self) -> int | None:
         async with self.database.write(BudgetError) as connection:
-            await connection.execute(delete(leases))
-            return (await connection.execute(delete(windows))).rowcount
+            return await Counters(connection, self.database.dialect).clear()
 
     async def clear(self, key: str) -> None:
         await self.forget(key)
 
 
-def _next_generation() -> int:
-    # Random, so that a row swept away and begun anew never meets an old lease.
-    return random.getrandbits(62) + 1  # names a window, guards nothing
+def _as_told(level: Level, ahead: float) -> Level:
+    """In the time of a caller whose clock is `ahead` of the store's, in seconds."""
+    if level.start is None:
+        return level
+    return level._replace(start=level.start + ahead, end=None if level.end is None else level.end + ahead)
 
 
-async def _read_state(connection: AsyncConnection, owed: Sequence[Owed], ops: Sequence[Op]) -> _State:
-    lease_ids = {op.lease_id for op in ops if op.lease_id}
-    found: dict[str, dict[str, Any]] = {}
-    if lease_ids:
-        result = await connection.execute(select(leases).where(leases.c.id.in_(lease_ids)))
-        found = {row.id: dict(row._mapping) for row in result}  # noqa: SLF001  # SQLAlchemy's public name for it
-    subjects = {op.subject for op in ops if op.subject} | {settled.subject for settled in owed}
-    subjects |= {lease["subject"] for lease in found.values()}
-    now = max((op.now for op in ops), default=-math.inf)
-    return _State(await _load(connection, subjects), found, now)
-
-
-async def _load(connection: AsyncConnection, subjects: set[str]) -> dict[str, Rows]:
-    if not subjects:
-        return {}
-    loaded: dict[str, Rows] = {}
-    for row in await connection.execute(select(windows).where(windows.c.subject.in_(subjects))):
-        end = math.inf if row.end is None else row.end
-        loaded.setdefault(row.subject, {})[row.slot] = Row(row.start, end, row.generation, row.used, row.before)
-    return loaded
-
-
-async def _held(connection: AsyncConnection, subject: str, now: float) -> dict[str, int]:
-    held: dict[str, int] = {}
-    query = select(leases.c.units).where(leases.c.subject == subject, leases.c.deadline > now)
-    for (units,) in await connection.execute(query):
-        for slot, amount, _ in units:
-            held[slot] = held.get(slot, 0) + amount
-    return held
-
-
-def _settle(state: _State, settled: Owed) -> None:
-    mine = state.rows.setdefault(settled.subject, {})
-    for change in settled.changes:
-        if rows.change(mine, change, settled.now, _next_generation):
-            state.touched.add((settled.subject, change.window.slot))
-
-
-def _apply(state: _State, op: Op) -> Grant | Shortfall | None:
-    """Do one thing to the rows as they stand in this transaction."""
-    mine = state.rows.setdefault(op.subject, {})
-    if op.kind == "acquire":
-        return None if op.abandoned else _acquire(state, op, mine)
-    if op.kind == "restart":
-        for slot in list(mine) if op.slots is None else op.slots:
-            mine.pop(slot, None)
-            state.touched.add((op.subject, slot))
-    elif op.kind == "give_back" and op.lease_id in state.leases:
-        _give_back(state, op)
-    return None
-
-
-def _acquire(state: _State, op: Op, mine: Rows) -> Grant | Shortfall:
-    outcome = rows.take(mine, op.asks, op.now, _next_generation)
-    if isinstance(outcome, Grant):
-        slots = [ask.window.slot for ask in op.asks]
-        state.touched.update((op.subject, slot) for slot, units in zip(slots, outcome.taken, strict=True) if units)
-        if op.lease is not None:
-            units = list(zip(slots, outcome.taken, outcome.generations, strict=True))
-            state.leases[op.lease.id] = {**op.lease._asdict(), "subject": op.subject, "units": units}
-            state.new_leases.add(op.lease.id)
-    return outcome
-
-
-def _give_back(state: _State, op: Op) -> None:
-    lease = state.leases.pop(op.lease_id)
-    if op.lease_id in state.new_leases:
-        state.new_leases.discard(op.lease_id)
-    else:
-        state.ended_leases.add(op.lease_id)
-    for slot, taken, generation in lease["units"]:
-        units = min(taken, op.unspent.get(slot, 0))
-        if rows.give_back(state.rows.get(lease["subject"], {}), slot, units, generation):
-            state.touched.add((lease["subject"], slot))
-
-
-async def _write_state(connection: AsyncConnection, state: _State) -> None:
-    kept, gone = [], []
-    for subject, slot in state.touched:
-        row = state.rows.get(subject, {}).get(slot)
+async def _save(counters: Counters, book: Book, batches: Sequence[Batch]) -> None:
+    kept: list[dict[str, Any]] = []
+    gone: list[tuple[str, str]] = []
+    for subject, slot in sorted(book.touched):
+        row = book.rows.get(subject, {}).get(slot)
         if row is None:
             gone.append((subject, slot))
             continue
@@ -239,25 +221,17 @@ async def _write_state(connection: AsyncConnection, state: _State) -> None:
                 "slot": slot,
                 "generation": row.generation,
                 "start": row.start,
-                "end": None if math.isinf(row.end) else row.end,
+                "end": _finite(row.end),
                 "used": row.used,
                 "before": row.before,
+                "keep_until": _finite(rows.last_use(slot, row)),
             }
         )
-    if kept:
-        await connection.execute(_UPSERT, kept)
-    if gone:
-        await connection.execute(delete(windows).where(tuple_(windows.c.subject, windows.c.slot).in_(gone)))
-    if state.new_leases:
-        await connection.execute(insert(leases), [state.leases[lease_id] for lease_id in sorted(state.new_leases)])
-    if state.ended_leases:
-        # A lease past its deadline counts as spent; its row goes with the next lease that ends.
-        dead = leases.c.deadline <= state.now
-        await connection.execute(delete(leases).where(or_(leases.c.id.in_(state.ended_leases), dead)))
+    begun = [{"id": lease_id, **book.leases[lease_id]._asdict()} for lease_id in sorted(book.begun)]
+    at = time.time() if book.now is None else book.now
+    settled = [{"id": batch.id, "at": at} for batch in batches]
+    await counters.save(kept=kept, gone=gone, begun=begun, ended=sorted(book.ended), batches=settled)
 
 
-_INSERT = insert(windows)
-_UPSERT = _INSERT.on_conflict_do_update(
-    index_elements=[windows.c.subject, windows.c.slot],
-    set_={column: _INSERT.excluded[column] for column in ("generation", "start", "end", "used", "before")},
-)
+def _finite(moment: float) -> float | None:
+    return None if math.isinf(moment) else moment

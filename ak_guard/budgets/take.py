@@ -26,7 +26,7 @@ def take_at_once(budget: Budget, cost: int, charged: int, now: float) -> Receipt
     parts = budget.parts
     if len(parts) == 1 and charged:
         purse = parts[0].purse
-        if purse is not None and (now if purse.clock is None else purse.clock()) < purse.until:
+        if purse is not None and now < purse.until and (purse.clock is None or purse.clock() < purse.deadline):
             if charged <= purse.units and purse.requests > 0:
                 purse.units -= charged
                 purse.requests -= 1
@@ -54,13 +54,32 @@ async def take(budget: Budget, cost: int, charged: int, now: float) -> Receipt |
     if not budget.at_once:
         return await _take_apart(budget, cost, charged, now)
     for _ in range(_MOST_REFILLS):
-        for part in budget.parts:
+        for at, part in enumerate(budget.parts):
             await _refill(part, charged, now)
-        now = budget.clock()
+            now = budget.clock()
+            # Of what stands behind, nothing is held for a request that is refused here.
+            if (short := _refusal(part, charged, now)) is not None:
+                return await _refused(budget, charged, now, at, short)
         outcome = _spend(budget, cost, charged, now, waited=True)
         if outcome is not None:
             return outcome
     raise StoreAway(budget.parts[0].storage)
+
+
+def _refusal(part: Part, charged: int, now: float) -> Shortfall | None:
+    outcome = _spend_part(part, charged, now, waited=True)
+    if isinstance(outcome, Grant) and part.local is not None:
+        part.local.unspend(part.subject, part.asks(charged), outcome)
+    return outcome if isinstance(outcome, Shortfall) else None
+
+
+async def _refused(budget: Budget, charged: int, now: float, at: int, short: Shortfall) -> Shortage:
+    """One part refuses: what there is in the others is told, but not asked of a store again and again."""
+    outcomes = [
+        short if number == at else _refusal(part, charged, now) or await _look(part, charged, now)
+        for number, part in enumerate(budget.parts)
+    ]
+    return _shortage(budget, outcomes)
 
 
 def _spend(budget: Budget, cost: int, charged: int, now: float, *, waited: bool = False) -> Receipt | Shortage | None:
@@ -170,7 +189,10 @@ async def _ask(part: Part, charged: int, now: float) -> Grant | Shortfall:
 async def _look(part: Part, charged: int, now: float) -> Shortfall:
     """What a part that was not asked, or was undone, would have said."""
     try:
-        levels = await part.storage.peek(part.subject, part.windows, now=now, need=charged)
+        if part.local is not None:
+            levels = await part.local.look(part.subject, part.windows, now=now, need=charged)
+        else:
+            levels = await part.storage.peek(part.subject, part.windows, now=now, need=charged)
     except BudgetError as error:
         raise StoreAway(part.storage) from error
     pairs = list(zip(part.asks(charged), levels, strict=True))

@@ -2,43 +2,65 @@
 
 # No `from __future__ import annotations`: see desk.py.
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from ak_guard.cli import ask, documents, exits, issue, show
+from ak_guard.backends.workers import Confirmation
+from ak_guard.cli import ask, documents, exits, issue, show, workers
 from ak_guard.cli.desk import AsJson, Db, Desk, examples
 from ak_guard.cli.find import find_key, find_keys
 from ak_guard.cli.options import CustomKey, KeyId, KeyIds, Yes
+from ak_guard.cli.workers import Timeout, Wait
 from ak_guard.errors import InputError
 from ak_guard.explain import Explanation
-from ak_guard.manager import Issued, KeyManager
+from ak_guard.manager import CONFIRM_SECONDS, Issued, KeyManager
 from ak_guard.records import ApiKey
 from ak_guard.status import Status
 
 
 def enable(context: typer.Context, keys: KeyIds, db: Db = None, as_json: AsJson = False) -> None:
     """Let keys in again."""
-    _switch(Desk(context, db, as_json), keys, on=True)
+    desk = Desk(context, db, as_json)
 
-
-def disable(context: typer.Context, keys: KeyIds, db: Db = None, as_json: AsJson = False) -> None:
-    """Refuse keys. If one is not found, none is changed."""
-    _switch(Desk(context, db, as_json), keys, on=False)
-
-
-def _switch(desk: Desk, texts: list[str], *, on: bool) -> None:
     async def work(manager: KeyManager) -> list[ApiKey]:
-        found = await find_keys(manager, texts)
-        return [await (manager.enable(key.id) if on else manager.disable(key.id)) for key in found]
+        return [await manager.enable(key.id) for key in await find_keys(manager, keys)]
 
     changed = desk.run(work)
-    done = "enabled" if on else "disabled"
-    desk.answer(
-        {"keys": [documents.key(key, desk.now) for key in changed]},
-        *(f"{done} {key.name} ({key.id})" for key in changed),
-    )
+    document = {"keys": [documents.key(key, desk.now) for key in changed]}
+    desk.answer(document, *(f"enabled {key.name} ({key.id})" for key in changed))
     desk.note_delay()
+
+
+def disable(
+    context: typer.Context,
+    keys: KeyIds,
+    wait: Wait = False,
+    timeout: Timeout = CONFIRM_SECONDS,
+    db: Db = None,
+    as_json: AsJson = False,
+) -> None:
+    """Refuse keys. If one is not found, none is changed."""
+    desk = Desk(context, db, as_json)
+    workers.check_timeout(timeout)
+
+    async def work(manager: KeyManager) -> tuple[list[ApiKey], Confirmation | None]:
+        changed = [await manager.disable(key.id) for key in await find_keys(manager, keys)]
+        return changed, await manager.confirm(timeout=timeout) if wait else None
+
+    changed, confirmation = desk.run(work)
+    document = {"keys": [documents.key(key, desk.now) for key in changed]}
+    _answer(desk, document, [f"disabled {key.name} ({key.id})" for key in changed], confirmation)
+
+
+def _answer(desk: Desk, document: dict[str, Any], lines: list[str], confirmation: Confirmation | None) -> None:
+    if confirmation is None:
+        desk.answer(document, *lines)
+        desk.note_delay()
+        return
+    told = {**document, "confirmation": documents.confirmation(confirmation)}
+    desk.answer(told, *lines, workers.told(confirmation))
+    workers.end(desk, confirmation)
 
 
 def rotate(
@@ -66,22 +88,31 @@ def rotate(
     desk.note_delay()
 
 
-def delete(context: typer.Context, keys: KeyIds, yes: Yes = False, db: Db = None, as_json: AsJson = False) -> None:
+def delete(
+    context: typer.Context,
+    keys: KeyIds,
+    yes: Yes = False,
+    wait: Wait = False,
+    timeout: Timeout = CONFIRM_SECONDS,
+    db: Db = None,
+    as_json: AsJson = False,
+) -> None:
     """Remove keys for good, with their secrets and counters. Asks for each name unless --yes is given."""
     desk = Desk(context, db, as_json)
+    workers.check_timeout(timeout)
 
-    async def work(manager: KeyManager) -> list[ApiKey]:
+    async def work(manager: KeyManager) -> tuple[list[ApiKey], Confirmation | None]:
         found = await find_keys(manager, keys)
         if not yes:
             for key in found:
                 ask.confirm_by_name(key.name, f"Delete {key.name} ({key.id}, {key.hint}) for good?")
         for key in found:
             await manager.delete(key.id)
-        return found
+        return found, await manager.confirm(timeout=timeout) if wait else None
 
-    deleted = desk.run(work)
-    desk.answer({"deleted": [key.id for key in deleted]}, *(f"deleted {key.name} ({key.id})" for key in deleted))
-    desk.note_delay()
+    deleted, confirmation = desk.run(work)
+    document = {"deleted": [key.id for key in deleted]}
+    _answer(desk, document, [f"deleted {key.name} ({key.id})" for key in deleted], confirmation)
 
 
 def reset(
@@ -144,7 +175,7 @@ def explain(
 def add_to(keys: typer.Typer) -> None:
     """Make these commands of `ak-guard keys`."""
     keys.command(epilog=examples("keys enable prod-api"))(enable)
-    keys.command(epilog=examples("keys disable prod-api", "keys disable prod-api staging-web"))(disable)
+    keys.command(epilog=examples("keys disable prod-api", "keys disable prod-api staging-web --wait"))(disable)
     keys.command(
         epilog=examples(
             "keys rotate prod-api",

@@ -11,6 +11,7 @@ from ak_guard.cli.desk import AsJson, Db, examples, remember
 from ak_guard.cli.exits import ExitingGroup
 from ak_guard.cli.groups import groups
 from ak_guard.cli.keys import keys
+from ak_guard.cli.workers import add_to
 
 # Trace-backs with local variables would show secrets.
 app: typer.Typer = typer.Typer(
@@ -21,6 +22,7 @@ app: typer.Typer = typer.Typer(
 )
 app.add_typer(keys)
 app.add_typer(groups)
+add_to(app)
 
 
 def _version(asked: bool) -> None:
@@ -36,6 +38,7 @@ def _version(asked: bool) -> None:
         "keys list",
         "keys disable prod-api",
         "keys explain prod-api --ip 203.0.113.7 --path /v1/models",
+        "workers",
     ),
 )
 def _top(
@@ -48,7 +51,7 @@ def _top(
 ) -> None:
     """API keys with limits for any ASGI app.
 
-    The store of keys is named by --db or by AK_GUARD_BACKEND.
+    The store of keys is named by --db or by AK_GUARD_BACKEND, that of windows by AK_GUARD_LIMITS where the app has one.
     Secrets are shown once, when they are made.
     They are read from standard input, never from arguments.
     Errors are one line of text on standard error, also with --json; programs read the exit code.
@@ -59,5 +62,6 @@ def _top(
     2  wrong usage or bad input
     3  no such key or group
     4  `keys explain`: the request would be refused
+    5  --wait: the change is stored, but a running app has not confirmed it
     """
     remember(context, db, as_json)

@@ -22,6 +22,8 @@ from ak_guard.manager import KeyManager
 
 T = TypeVar("T")
 
+LIMITS_VARIABLE: Final = "AK_GUARD_LIMITS"
+
 # A pipe has no width; tables are not folded for it.
 _PIPE_WIDTH: Final = 160
 
@@ -62,7 +64,7 @@ class Desk:
 
     def run(self, work: Callable[[KeyManager], Awaitable[T]], *, makes: bool = False) -> T:
         """Open the store, do the work, close it again. Only with `makes` may the work begin a new database."""
-        manager = KeyManager(self.url)
+        manager = KeyManager(self.url, limits=os.environ.get(LIMITS_VARIABLE) or None)
         missing = _missing_file(manager)
         if missing and not makes:
             raise ConfigurationError(f"backend: no database at {missing}; `ak-guard keys create` makes one")
@@ -93,7 +95,7 @@ class Desk:
 
     def note_delay(self) -> None:
         """Say when running apps see the change that was made."""
-        self.note("Running apps follow within their cache_ttl (30 s by default).")
+        self.note("Running apps follow within a second, as long as they reach the database.")
 
 
 def _missing_file(manager: KeyManager) -> Path | None:

@@ -9,6 +9,7 @@ from ak_guard.cli import words
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from ak_guard.backends.workers import Confirmation, Worker
     from ak_guard.explain import Explanation
     from ak_guard.manager import Issued
     from ak_guard.records import ApiKey, Group
@@ -97,4 +98,26 @@ def group(group: Group) -> dict[str, Any]:
         "limits": [str(limit) for limit in group.limits],
         "shared_limits": [str(limit) for limit in group.shared_limits],
         "multiplier": words.multiplier(group.multiplier),
+    }
+
+
+def worker(found: Worker) -> dict[str, Any]:
+    return {
+        "id": found.id,
+        "name": found.name,
+        "silent": found.silent,
+        "behind": found.behind,
+        "started_at": words.iso(found.started_at),
+        "seen_at": words.iso(found.seen_at),
+        "good_until": words.iso(found.good_until),
+        "counters": list(found.counters),
+    }
+
+
+def confirmation(found: Confirmation) -> dict[str, Any]:
+    return {
+        "complete": found.complete,
+        "seconds": round(found.seconds, 3),
+        "workers": list(found.workers),
+        "silent": [worker(silent) for silent in found.silent],
     }

@@ -20,6 +20,7 @@ SETUP: Final = 1
 USAGE: Final = 2
 NOT_FOUND: Final = 3
 REFUSED: Final = 4
+UNCONFIRMED: Final = 5
 
 # The text of a generated key, wherever it was typed by mistake; messages must not repeat it.
 _SECRET: Final = re.compile(r"[a-z0-9]+_[0-9A-Za-z]{38}(?![0-9A-Za-z])")
@@ -41,10 +42,12 @@ _HINTS: Final = {
     "multiplier": "write --multiplier 2 or --multiplier 0.5",
     "--quota": "write --quota 100000, in units",
     "--cost": "write --cost 20, in units",
+    "--timeout": "write --timeout 10, in seconds",
 }
 _DATABASE_HINT: Final = "the database is named by --db URL or AK_GUARD_BACKEND"
 _SETUP_HINTS: Final = {
     "pepper": "it is read from AK_GUARD_PEPPER; the app needs the same one",
+    "limits: the running guards": "set AK_GUARD_LIMITS to the `limits` of the app, such as redis://127.0.0.1:6379/0",
     "backend: memory:": "a file serves both: --db sqlite:///keys.db here and backend='sqlite:///keys.db' in the app",
 }
 

@@ -26,7 +26,7 @@ from ak_guard.cli.options import (
     chosen_limits,
     entries,
 )
-from ak_guard.errors import InputError, NotFound
+from ak_guard.errors import ConfigurationError, InputError, NotFound
 from ak_guard.inputs import MAX_PAGE
 from ak_guard.manager import Issued, KeyManager
 from ak_guard.records import ApiKey
@@ -137,7 +137,14 @@ def list_(
         found = await manager.list(
             search=search, group=group, owner=owner, enabled=enabled, limit=page_size, after=last
         )
-        return [(key, await _status(manager, key) if counted else None) for key in found]
+        try:
+            return [(key, await _status(manager, key) if counted else None) for key in found]
+        except ConfigurationError as error:
+            if usage:
+                raise
+            # The list was asked for, its usage only by custom.
+            desk.note(f"Usage is not shown. {error}")
+            return [(key, None) for key in found]
 
     rows = desk.run(work)
     more = rows[-1][0].id if len(rows) == page_size else None

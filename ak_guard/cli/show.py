@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from ak_guard.backends.workers import Worker
     from ak_guard.explain import Explanation, Rule
     from ak_guard.records import ApiKey, Group, Limit
     from ak_guard.status import BudgetStatus, Status
@@ -106,6 +107,20 @@ def explanation(found: Explanation) -> Sequence[RenderableType]:
         )
         verdict = Text(f"The request would be refused with {found.code}; {when}.", style="bold red")
     return (Text.assemble("key ", _name(found.key), f" {found.key.id} at {words.stamp(found.at)}"), table, verdict)
+
+
+def worker_list(workers: Iterable[Worker], now: datetime) -> Table:
+    table = _table("Worker", "State", "Last seen", "Changes behind", "Counts windows", "Running since")
+    for worker in workers:
+        table.add_row(
+            Text(worker.name, style="bold"),
+            Text("silent", style="red") if worker.silent else Text("follows", style="green"),
+            Text(words.distance(worker.seen_at, now)),
+            Text(str(worker.behind)),
+            Text("\n".join(worker.counters) or "unknown"),
+            Text(words.stamp(worker.started_at)),
+        )
+    return table
 
 
 def group_list(groups: Iterable[Group]) -> Table:

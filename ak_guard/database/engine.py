@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from contextlib import asynccontextmanager
-from json import JSONDecodeError
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 from alembic.util.exc import CommandError
-from sqlalchemy import Engine, create_engine, event, inspect, make_url, text
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from ak_guard.database.tables import HEAD
+from ak_guard.database.address import checked_url
 from ak_guard.errors import AkGuardError, BackendError, ConfigurationError
 from ak_guard.loops import PerLoop
 
@@ -22,42 +18,45 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from sqlalchemy.engine import URL
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-# How long a writer waits for another one, and a migration for another process's migration.
-_BUSY_SECONDS: Final = 5.0
-_MIGRATION_SECONDS: Final = 30.0
-_READERS: Final = 4
+    from ak_guard.database.dialects import Dialect
 
 
 class _Pools:
-    """Of one event loop. SQLite knows one writer at a time, so writers queue for one connection."""
+    """Of one event loop. Readers never wait for a writer."""
 
-    def __init__(self, url: URL) -> None:
-        self.readers = _engine(url, "BEGIN", _READERS)
-        self.writer = _engine(url, "BEGIN IMMEDIATE", 1)
+    def __init__(self, dialect: Dialect) -> None:
+        self.readers: AsyncEngine = dialect.readers()
+        self.writers: AsyncEngine = dialect.writers()
 
     async def dispose(self) -> None:
         await self.readers.dispose()
-        await self.writer.dispose()
+        await self.writers.dispose()
 
 
 class Database:
-    """A SQLite database by URL. Opening it touches nothing; the first use creates or upgrades the schema.
+    """A database by URL. Opening it touches nothing; the first use creates or upgrades the schema.
 
-    Writes begin with BEGIN IMMEDIATE: what was read stays true until the commit. WAL with synchronous=NORMAL keeps the
-    file whole through a crash; losing power may lose the last moments of commits.
+    Raises `ConfigurationError` for a URL that cannot work, without the password in it.
     """
 
     def __init__(self, url: str) -> None:
-        self.url: URL = _checked_url(url)
-        self._pools = PerLoop(lambda: _Pools(self.url.set(drivername="sqlite+aiosqlite")), keep=True)
+        self.dialect: Dialect = _dialect_of(checked_url(url))
+        self._pools = PerLoop(lambda: _Pools(self.dialect), keep=True)
         self._current = False
         self._migrating = threading.Lock()
+        self._failure: tuple[float, BackendError] | None = None
+
+    @property
+    def url(self) -> URL:
+        """Where it is, with the driver."""
+        return self.dialect.url
 
     async def start(self) -> None:
-        """Bring the schema up to date, once. Raises `BackendError` when the file cannot be opened."""
+        """Bring the schema up to date, once. Raises `BackendError` when the database cannot be opened."""
         if not self._current:
-            await asyncio.to_thread(self._migrate)
+            await asyncio.to_thread(self._migrate, time.monotonic())
 
     @asynccontextmanager
     async def read(self, failure: type[AkGuardError]) -> AsyncIterator[AsyncConnection]:
@@ -67,7 +66,10 @@ class Database:
 
     @asynccontextmanager
     async def write(self, failure: type[AkGuardError]) -> AsyncIterator[AsyncConnection]:
-        """A transaction that no other writer can come between; committed at the end, or not at all."""
+        """A transaction, committed at the end or not at all; where the commit itself fails, nobody knows which.
+
+        SQLite lets no other writer come between; elsewhere what must not change meanwhile has to be locked.
+        """
         async with self._connection(write=True, failure=failure) as connection:
             yield connection
 
@@ -78,11 +80,14 @@ class Database:
             for pools in self._pools.abandoned():
                 await pools.dispose()
             pools = self._pools.get()
-            async with (pools.writer if write else pools.readers).begin() as connection:
-                yield connection
+            async with (
+                asyncio.timeout(self.dialect.deadline),
+                (pools.writers if write else pools.readers).begin() as it,
+            ):
+                yield it
         except BackendError as error:
             raise failure(str(error)) from error
-        except (SQLAlchemyError, OSError, JSONDecodeError) as error:
+        except self.dialect.errors as error:
             # The driver's text may hold parameters; only its kind is told.
             raise failure(f"the database failed ({type(error).__name__})") from error
 
@@ -92,83 +97,50 @@ class Database:
         for pools in self._pools.drain():
             await pools.dispose()
 
-    def _migrate(self) -> None:
+    def _migrate(self, asked: float) -> None:
         with self._migrating:
             if self._current:
                 return
-            folder = Path(str(self.url.database)).parent
-            if not folder.is_dir():
-                raise ConfigurationError(
-                    f"backend: the folder {str(folder)!r} of the database does not exist; create it"
-                )
-            engine = create_engine(self.url, connect_args={"timeout": _MIGRATION_SECONDS})
-            _begin_with(engine, "BEGIN IMMEDIATE")
+            if self._failure is not None and self._failure[0] >= asked:
+                # Whoever waited for an attempt that failed does not make the next one wait for another.
+                raise BackendError(str(self._failure[1])) from self._failure[1]
             try:
-                upgrade(engine)
-            except (SQLAlchemyError, OSError, CommandError) as error:
-                raise BackendError(f"cannot open the database {self.url.database}: {_cause(error)}") from error
-            finally:
-                engine.dispose()
-            self._current = True
+                self._open()
+            except BackendError as error:
+                self._failure = (time.monotonic(), error)
+                raise
+            self._current, self._failure = True, None
+
+    def _open(self) -> None:
+        failures: tuple[type[Exception], ...] = (CommandError, *self.dialect.errors)
+        self.dialect.check()
+        try:
+            self.dialect.migrate()
+        except TypeError as error:
+            options = ", ".join(sorted(self.url.query))
+            if not options:
+                raise
+            raise ConfigurationError(
+                f"backend: {self.url.get_driver_name()} does not understand one of the URL's options: {options}"
+            ) from error
+        except failures as error:
+            raise BackendError(f"cannot open the database {self.url.database}: {_cause(error)}") from error
 
 
-def upgrade(engine: Engine) -> None:
-    """Run the migrations that are missing, in one transaction, so that two starters do not meet half-way."""
-    with engine.begin() as connection:
-        if inspect(connection).has_table("ak_alembic"):
-            found = connection.execute(text("SELECT version_num FROM ak_alembic")).scalar()
-            if found == HEAD:
-                return
-        # Alembic is slow to import and seldom needed.
-        from alembic import command  # noqa: PLC0415
-        from alembic.config import Config  # noqa: PLC0415
+def _dialect_of(url: URL) -> Dialect:
+    # Each is imported by those who use it: their drivers are extras of their own.
+    if url.get_backend_name() == "sqlite":
+        from ak_guard.database.sqlite import SQLite  # noqa: PLC0415
 
-        config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        return SQLite(url)
+    if url.get_backend_name() == "postgresql":
+        from ak_guard.database.postgres import Postgres  # noqa: PLC0415
 
+        return Postgres(url)
+    from ak_guard.database.mysql import MySQL  # noqa: PLC0415
 
-def _checked_url(text_: str) -> URL:
-    try:
-        url = make_url(text_)
-    except ArgumentError:
-        raise ConfigurationError("backend: the URL cannot be read; write sqlite:///keys.db") from None
-    if url.get_backend_name() != "sqlite":
-        raise ConfigurationError(
-            f"backend: {url.get_backend_name()} is not supported yet; keys can be stored in SQLite: sqlite:///keys.db"
-        )
-    if url.host:
-        raise ConfigurationError("backend: sqlite has no host; write three slashes before the file: sqlite:///keys.db")
-    if url.database in {None, "", ":memory:"}:
-        raise ConfigurationError("backend: sqlite needs a file, such as sqlite:///keys.db; for memory write memory://")
-    return url.set(drivername="sqlite")
-
-
-def _engine(url: URL, begin: str, size: int) -> AsyncEngine:
-    # Parameters are digests and rules: they stay out of logs and errors.
-    engine = create_async_engine(
-        url, pool_size=size, max_overflow=0, connect_args={"timeout": _BUSY_SECONDS}, hide_parameters=True
-    )
-    _begin_with(engine.sync_engine, begin)
-    return engine
-
-
-def _begin_with(engine: Engine, begin: str) -> None:
-    def on_connect(connection: Any, _: object) -> None:
-        # The driver must not begin transactions by itself: it would read before it locks.
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    def on_begin(connection: Any) -> None:
-        connection.exec_driver_sql(begin)
-
-    event.listen(engine, "connect", on_connect)
-    event.listen(engine, "begin", on_begin)
+    return MySQL(url)
 
 
 def _cause(error: Exception) -> str:
-    return str(getattr(error, "orig", None) or error)
+    return str(getattr(error, "orig", None) or error) or type(error).__name__

@@ -12,15 +12,17 @@ from sqlalchemy import (
     Double,
     ForeignKey,
     Index,
+    Integer,
     LargeBinary,
     MetaData,
     String,
     Table,
     Text,
 )
+from sqlalchemy.dialects.mysql import VARBINARY
 
 #: The newest migration; a database at this revision is left alone at start.
-HEAD: Final = "0001"
+HEAD: Final = "0002"
 
 metadata: Final = MetaData(
     naming_convention={
@@ -71,7 +73,7 @@ secrets: Final = Table(
     "ak_secrets",
     metadata,
     # SHA-256 of the key's text, or HMAC-SHA-256 of that under the pepper named beside it.
-    Column("digest", LargeBinary(32), primary_key=True),
+    Column("digest", LargeBinary(32).with_variant(VARBINARY(32), "mysql"), primary_key=True),
     Column("pepper_id", String(16)),
     Column("key_id", String(64), ForeignKey("ak_keys.id", ondelete="CASCADE"), nullable=False),
     Column("valid_until", Double),
@@ -90,6 +92,9 @@ windows: Final = Table(
     Column("end", Double),
     Column("used", BigInteger, nullable=False),
     Column("before", BigInteger, nullable=False),
+    # When nobody needs the row any more: at its end, for a sliding window one length later; a quota never.
+    Column("keep_until", Double),
+    Index(None, "keep_until"),
 )
 
 leases: Final = Table(
@@ -102,4 +107,48 @@ leases: Final = Table(
     # [[slot, units, generation], …]
     Column("units", JSON, nullable=False),
     Index(None, "subject"),
+    Index(None, "deadline"),
+)
+
+# One row, raised at the end of each admin transaction: its lock makes the order of commits that of revisions.
+revision: Final = Table(
+    "ak_revision",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("revision", BigInteger, nullable=False),
+)
+
+changes: Final = Table(
+    "ak_changes",
+    metadata,
+    Column("revision", BigInteger, primary_key=True, autoincrement=False),
+    # None: anything may have changed.
+    Column("key_id", String(64)),
+    # Of its secrets, as they are stored, in hex.
+    Column("digests", JSON, nullable=False),
+    Column("at", Double, nullable=False),
+)
+
+workers: Final = Table(
+    "ak_workers",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("name", String(200), nullable=False),
+    Column("started_at", Double, nullable=False),
+    Column("beat_at", Double, nullable=False),
+    # The newest change it has applied.
+    Column("revision", BigInteger, nullable=False),
+    # How long it may go on with what it knows while it cannot ask.
+    Column("stale_seconds", Double, nullable=False),
+    # Which limits storage it counts in.
+    Column("counters", Text, nullable=False),
+)
+
+# Settlements that were written, so that one sent again after a lost reply is not written twice.
+settled: Final = Table(
+    "ak_settled",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("at", Double, nullable=False),
+    Index(None, "at"),
 )

@@ -17,6 +17,7 @@ from tests.benchmarks import sections
 from tests.benchmarks.harness import Plan
 from tests.benchmarks.memory import bytes_per_key
 from tests.benchmarks.report import Table, summary
+from tests.benchmarks.stores import stores
 from tests.benchmarks.wire import over_uvicorn
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def plans(*, quick: bool) -> dict[str, Callable[[], Awaitable[Table]]]:
         "keys": lambda: sections.live_keys(plan, most=most),
         "memory": lambda: bytes_per_key(1_000 if quick else 20_000),
         "sqlite": lambda: sections.sqlite(plan),
+        "stores": lambda: stores(plan),
         "wire": wire,
     }
 

@@ -65,7 +65,14 @@ def test_every_example_works_as_it_stands(peopled: tuple[Cli, str], line: str) -
 
 def test_the_top_help_lists_the_exit_codes() -> None:
     text = CliRunner().invoke(app, ["--help"]).stdout
-    for line in ("0  done", "1  the store is away", "2  wrong usage", "3  no such key", "4  `keys explain`"):
+    for line in (
+        "0  done",
+        "1  the store is away",
+        "2  wrong usage",
+        "3  no such key",
+        "4  `keys explain`",
+        "5  --wait",
+    ):
         assert line in text
 
 

@@ -59,7 +59,7 @@ def test_delete_says_how_many_keys_it_shuts_out_and_asks_for_the_name(cli: Cli) 
     cli.create("prod-b", "--group", "paid")
     told = cli.ok("groups", "delete", "paid", typed="paid\n").stderr
     assert "2 keys" in told
-    assert "within their cache_ttl" in told
+    assert "follow within a second" in told
     assert cli.json("groups", "list")["groups"] == []
 
 

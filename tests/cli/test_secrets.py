@@ -108,7 +108,7 @@ def test_rotate_without_grace_ends_the_old_secret_at_once(cli: Cli, option: tupl
     old, _ = cli.create("prod-api")
     result = cli.ok("keys", "rotate", "prod-api", *option)
     assert "old secret has ended" in result.stderr
-    assert "within their cache_ttl" in result.stderr
+    assert "follow within a second" in result.stderr
     explained = cli.run("keys", "explain", "--stdin", "--json", typed=old)
     assert explained.exit_code == 4
     assert '"code": "invalid_api_key"' in explained.stdout

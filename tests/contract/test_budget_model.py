@@ -5,14 +5,22 @@ from __future__ import annotations
 import asyncio
 import math
 import tempfile
+import uuid
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ak_guard.budgets import Ask, Change, Grant, Lease, MemoryStorage, MultiWindowSupport, Quota, Window
+from ak_guard.budgets.redis import RedisStorage
 from ak_guard.budgets.sql import SQLStorage
 from ak_guard.database.engine import Database
+from tests.services import url_of
+
+if TYPE_CHECKING:
+    from tests.databases import Databases
 
 WINDOWS = (
     Window(7, 60),
@@ -98,7 +106,7 @@ async def play(  # noqa: C901  # one branch a kind of step
             else:
                 assert outcome.full == full
         elif what == "lease and give back":
-            lease = Lease(f"lease-{number}", "worker", now + 10)
+            lease = Lease(f"lease-{number}", "worker", 10.0)
             await storage.acquire("key/a", asks, lease=lease, now=now)
             await storage.give_back(lease.id, {ask.window.slot: ask.need for ask in asks})
         elif what == "settle":
@@ -132,6 +140,37 @@ def test_counters_in_sqlite_agree_with_the_model(story: list[tuple[str, list[Win
 
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(in_a_file_of_its_own(folder))
+
+
+@pytest.mark.parametrize("service", ["postgres", "mysql"])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(story=st.lists(steps, max_size=15))
+def test_counters_on_a_server_agree_with_the_model(
+    databases: Databases, service: str, story: list[tuple[str, list[Window], int]]
+) -> None:
+    async def in_a_database_of_its_own(url: str) -> None:
+        database = Database(url)
+        try:
+            await play(SQLStorage(database, own_time=False), story)
+        finally:
+            await database.aclose()
+
+    with databases.migrated(service) as url:
+        asyncio.run(in_a_database_of_its_own(url))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(steps, max_size=25))
+def test_counters_in_redis_agree_with_the_model(story: list[tuple[str, list[Window], int]]) -> None:
+    async def under_a_prefix_of_its_own() -> None:
+        storage = RedisStorage(url_of("redis"), prefix=f"ak-test-{uuid.uuid4().hex}", own_time=False)
+        try:
+            await play(storage, story)
+        finally:
+            await storage.reset()
+            await storage.aclose()
+
+    asyncio.run(under_a_prefix_of_its_own())
 
 
 @settings(max_examples=100, deadline=None)

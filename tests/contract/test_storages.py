@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import pytest
 
 from ak_guard.budgets import Ask, Change, Grant, Lease, MemoryStorage, MultiWindowSupport, Quota, Shortfall, Window
+from ak_guard.budgets.redis import RedisStorage
 from ak_guard.budgets.sql import SQLStorage
 from ak_guard.database.engine import Database
+from tests.services import url_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from tests.databases import Databases
 
 NOW = 1_800_000_000.0
 FIVE_HOURS = Window(10, 18_000, name="5h")
@@ -21,16 +27,26 @@ DAY = Window(20, 86_400, name="1d")
 QUOTA = Quota(25)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-async def storage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[MultiWindowSupport]:
+@pytest.fixture(params=["memory", "sqlite", "postgres", "mysql", "redis"])
+async def storage(
+    request: pytest.FixtureRequest, tmp_path: Path, databases: Databases
+) -> AsyncIterator[MultiWindowSupport]:
     if request.param == "memory":
         yield MemoryStorage()
         return
-    database = Database(f"sqlite:///{tmp_path}/keys.db")
-    store = SQLStorage(database)
-    yield store
-    await store.aclose()
-    await database.aclose()
+    if request.param == "redis":
+        redis = RedisStorage(url_of("redis"), prefix=f"ak-test-{uuid.uuid4().hex}", own_time=False)
+        yield redis
+        await redis.reset()
+        await redis.aclose()
+        return
+    sqlite = nullcontext(f"sqlite:///{tmp_path}/keys.db")
+    with sqlite if request.param == "sqlite" else databases.migrated(request.param) as url:
+        database = Database(url)
+        store = SQLStorage(database, own_time=False)
+        yield store
+        await store.aclose()
+        await database.aclose()
 
 
 def asks(need: int, *windows: Window, extra: int = 0) -> list[Ask]:
@@ -89,10 +105,16 @@ async def test_subjects_do_not_share(storage: MultiWindowSupport) -> None:
     assert await storage.acquire("key/b", asks(10, FIVE_HOURS), lease=None, now=NOW)
 
 
-async def test_extra_is_taken_as_far_as_there_is_room(storage: MultiWindowSupport) -> None:
-    grant = await storage.acquire("key/a", [Ask(FIVE_HOURS, 4, 3), Ask(DAY, 4, 100)], lease=None, now=NOW)
+async def test_extra_is_at_most_a_tenth_of_what_the_need_leaves_in_the_fullest(storage: MultiWindowSupport) -> None:
+    hundred, thousand, calls = Window(100, 60), Window(1_000, 300), Window(50, 60, unit="requests")
+    wanted = [Ask(hundred, 4, 100), Ask(thousand, 4, 100), Ask(calls, 1, 3)]
+    grant = await storage.acquire("key/a", wanted, lease=None, now=NOW)
     assert isinstance(grant, Grant)
-    assert grant.taken == [7, 20]
+    assert grant.taken == [13, 13, 4]
+    await storage.acquire("key/a", asks(78, hundred), lease=None, now=NOW)
+    few = await storage.acquire("key/a", [Ask(hundred, 1, 5)], lease=None, now=NOW)
+    assert isinstance(few, Grant)
+    assert few.taken == [1]
 
 
 async def test_an_ask_of_nothing_starts_nothing(storage: MultiWindowSupport) -> None:
@@ -102,7 +124,7 @@ async def test_an_ask_of_nothing_starts_nothing(storage: MultiWindowSupport) -> 
 
 
 async def test_a_lease_gives_back_once_and_only_what_it_took(storage: MultiWindowSupport) -> None:
-    lease = Lease("lease-1", "worker", NOW + 10)
+    lease = Lease("lease-1", "worker", 10.0)
     await storage.acquire("key/a", asks(6, FIVE_HOURS, DAY), lease=lease, now=NOW)
     assert [level.held for level in await storage.peek("key/a", [FIVE_HOURS, DAY], now=NOW)] == [6, 6]
     await storage.give_back("lease-1", {FIVE_HOURS.slot: 4, DAY.slot: 99})
@@ -113,7 +135,7 @@ async def test_a_lease_gives_back_once_and_only_what_it_took(storage: MultiWindo
 
 
 async def test_a_late_give_back_does_not_reach_the_next_window(storage: MultiWindowSupport) -> None:
-    lease = Lease("lease-1", "worker", NOW + 10)
+    lease = Lease("lease-1", "worker", 10.0)
     await storage.acquire("key/a", asks(6, FIVE_HOURS), lease=lease, now=NOW)
     await storage.acquire("key/a", asks(5, FIVE_HOURS), lease=None, now=NOW + 18_000)
     await storage.give_back("lease-1", {FIVE_HOURS.slot: 6})
@@ -121,7 +143,7 @@ async def test_a_late_give_back_does_not_reach_the_next_window(storage: MultiWin
 
 
 async def test_a_late_give_back_does_not_reach_a_restarted_window(storage: MultiWindowSupport) -> None:
-    lease = Lease("lease-1", "worker", NOW + 10)
+    lease = Lease("lease-1", "worker", 10.0)
     await storage.acquire("key/a", asks(6, FIVE_HOURS), lease=lease, now=NOW)
     await storage.restart("key/a", [FIVE_HOURS])
     await storage.acquire("key/a", asks(5, FIVE_HOURS), lease=None, now=NOW)

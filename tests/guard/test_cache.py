@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ak_guard import ApiKeyMiddleware, BackendError, KeyManager
+from ak_guard import ApiKeyMiddleware, BackendError, Group, KeyManager
 from ak_guard.backends import Found, MemoryBackend
 from ak_guard.backends.cached import CachedLookup
 from ak_guard.keys import digest, mint
@@ -179,3 +179,25 @@ async def test_a_key_that_was_changed_does_not_go_on_from_memory_when_the_store_
     clock.move(15)
     assert await code(app, disabled.secret) == "key_service_unavailable"
     assert await code(app, other.secret) == "admitted"
+
+
+async def test_what_passed_once_is_judged_anew_for_another_address_route_and_time(
+    keys: KeyManager, clock: ManualClock
+) -> None:
+    await keys.create_group(Group("chat", routes=["POST /v1/chat", "GET /v1/*/status"]))
+    issued = await keys.create("prod-api", group="chat", allow_ips=["203.0.113.0/24"], expires_in="1h")
+    app = ApiKeyMiddleware(echo_app(), backend=keys.backend, clock=clock)
+
+    async def status(method: str, path: str, ip: str = "203.0.113.10") -> int:
+        async with client_for(app, ip=ip) as client:
+            return (await client.request(method, path, headers=bearer(issued.secret))).status_code
+
+    for _ in range(2):
+        assert await status("POST", "/v1/chat") == 200
+        assert await status("GET", "/v1/chat") == 403
+        assert await status("GET", "/v1/a/status") == 200
+        assert await status("POST", "/v1/a/status") == 403
+        assert await status("POST", "/v1/chat", "198.51.100.1") == 403
+        assert await status("POST", "/v1/chat") == 200
+    clock.move("1h")
+    assert await status("POST", "/v1/chat") == 401

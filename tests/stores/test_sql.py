@@ -18,7 +18,7 @@ import ak_guard.database
 from ak_guard import ApiKeyMiddleware, BackendError, ConfigurationError, KeyManager
 from ak_guard.backends import SQLBackend
 from ak_guard.budgets import Ask, Window
-from ak_guard.database.engine import upgrade
+from ak_guard.database.migrate import upgrade
 from ak_guard.database.tables import HEAD, metadata
 from ak_guard.keys import digest
 from ak_guard.testing import ready_key
@@ -55,7 +55,8 @@ def test_the_newest_migration_is_the_one_the_tables_name() -> None:
 
 def test_migrations_make_the_tables_the_code_reads(tmp_path: Path) -> None:
     migrated, declared = (create_engine(f"sqlite:///{tmp_path}/{name}.db") for name in ("migrated", "declared"))
-    upgrade(migrated)
+    with migrated.begin() as connection:
+        upgrade(connection)
     metadata.create_all(declared)
 
     def shape(engine: Any) -> dict[str, Any]:

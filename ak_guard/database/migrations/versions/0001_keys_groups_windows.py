@@ -3,12 +3,14 @@
 import sqlalchemy as sa
 from alembic import op
 
+from ak_guard.database.steps import create_index, create_table, digest
+
 revision = "0001"
 down_revision = None
 
 
 def upgrade() -> None:
-    op.create_table(
+    create_table(
         "ak_groups",
         sa.Column("name", sa.String(200), primary_key=True),
         sa.Column("routes", sa.JSON, nullable=False),
@@ -17,7 +19,7 @@ def upgrade() -> None:
         sa.Column("multiplier", sa.Text, nullable=False),
         sa.Column("enabled", sa.Boolean, nullable=False),
     )
-    op.create_table(
+    create_table(
         "ak_keys",
         sa.Column("id", sa.String(64), primary_key=True),
         sa.Column("name", sa.String(200), nullable=False),
@@ -35,18 +37,18 @@ def upgrade() -> None:
         sa.Column("hint", sa.String(64), nullable=False),
         sa.Column("folded", sa.Text, nullable=False),
     )
-    op.create_index("ix_ak_keys_group_name", "ak_keys", ["group_name"])
-    op.create_index("ix_ak_keys_created_at_id", "ak_keys", ["created_at", "id"])
-    op.create_table(
+    create_index("ix_ak_keys_group_name", "ak_keys", ["group_name"])
+    create_index("ix_ak_keys_created_at_id", "ak_keys", ["created_at", "id"])
+    create_table(
         "ak_secrets",
-        sa.Column("digest", sa.LargeBinary(32), primary_key=True),
+        sa.Column("digest", digest(), primary_key=True),
         sa.Column("pepper_id", sa.String(16)),
         sa.Column("key_id", sa.String(64), sa.ForeignKey("ak_keys.id", ondelete="CASCADE"), nullable=False),
         sa.Column("valid_until", sa.Double),
         sa.Column("created_at", sa.Double, nullable=False),
     )
-    op.create_index("ix_ak_secrets_key_id", "ak_secrets", ["key_id"])
-    op.create_table(
+    create_index("ix_ak_secrets_key_id", "ak_secrets", ["key_id"])
+    create_table(
         "ak_windows",
         sa.Column("subject", sa.String(255), primary_key=True),
         sa.Column("slot", sa.String(64), primary_key=True),
@@ -56,7 +58,7 @@ def upgrade() -> None:
         sa.Column("used", sa.BigInteger, nullable=False),
         sa.Column("before", sa.BigInteger, nullable=False),
     )
-    op.create_table(
+    create_table(
         "ak_leases",
         sa.Column("id", sa.String(64), primary_key=True),
         sa.Column("subject", sa.String(255), nullable=False),
@@ -64,7 +66,7 @@ def upgrade() -> None:
         sa.Column("deadline", sa.Double, nullable=False),
         sa.Column("units", sa.JSON, nullable=False),
     )
-    op.create_index("ix_ak_leases_subject", "ak_leases", ["subject"])
+    create_index("ix_ak_leases_subject", "ak_leases", ["subject"])
 
 
 def downgrade() -> None:

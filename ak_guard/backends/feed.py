@@ -1,0 +1,206 @@
+"""Follow what administrators change, wherever they do it, and let them see that it was heard."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import os
+import secrets
+import socket
+from typing import TYPE_CHECKING, Any, Final
+
+from ak_guard.backends.workers import BEAT_SECONDS
+from ak_guard.database import presence
+from ak_guard.database.line import Line
+from ak_guard.errors import AkGuardError, BackendError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from ak_guard.backends.watch import Listeners
+    from ak_guard.database.changes import News
+    from ak_guard.database.engine import Database
+
+log: Final = logging.getLogger(__name__)
+
+#: How often the store is asked for changes, in seconds.
+POLL_SECONDS: Final = 0.25
+
+# An answer that takes longer is taken for an outage.
+_ANSWER_SECONDS: Final = 5.0
+# Whoever stops does not wait longer for a store that is away.
+_GOODBYE_SECONDS: Final = 2.0
+
+
+class Feed:
+    """Of one event loop: tells `listeners` of each change in the database, and the database that it was told.
+
+    It runs while somebody listens. Its worker is entered in the database before `ready` is true, so nothing can be
+    remembered by anybody whom an administrator cannot see. When it ends, everything remembered is dropped, because from
+    then on nobody would hear of a change. `report` gives what a worker says of itself, by column.
+    """
+
+    def __init__(self, database: Database, listeners: Listeners, report: Callable[[], dict[str, Any]]) -> None:
+        self._database = database
+        self._listeners = listeners
+        self._own = report
+        # Made here and not at import: a process that was forked must not pass for its parent.
+        self._id = secrets.token_hex(16)
+        self._name = f"{socket.gethostname()}:{os.getpid()}"
+        self._applied = 0
+        self._entered = False
+        self.ended: bool = False
+        self._entering = False
+        self._leaving = False
+        self._tried = asyncio.Event()
+        self._poll_now = asyncio.Event()
+        self._report_now = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._reporter = self._task(self._report_until_nobody_listens())
+        self._follower = self._task(self._follow())
+
+    async def ready(self) -> bool:
+        """Whether what is read from now on may be remembered. Waits for the first attempt to enter, and no longer."""
+        await self._tried.wait()
+        return self._entered and not self.ended
+
+    def end(self) -> None:
+        """From here on changes are not heard, so nothing that was read before may be remembered. Any thread may call.
+
+        Enough for a feed whose event loop was closed over it.
+        """
+        if not self.ended:
+            self.ended = True
+            self._listeners.tell(None)
+
+    async def stop(self) -> None:
+        """End, in whichever event loop it runs."""
+        self.end()
+        if self._loop is asyncio.get_running_loop():
+            self._quit()
+            await asyncio.wait([self._reporter, self._follower])
+        elif not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._quit)
+
+    def _task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        # The request that happened to come first lends nothing of its context to what outlives it.
+        task = asyncio.create_task(work, context=contextvars.Context())
+        task.add_done_callback(self._is_over)
+        return task
+
+    def _is_over(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("the change feed failed; what was known is dropped and it begins again", exc_info=error)
+        self.end()
+        self._quit()
+
+    def _quit(self) -> None:
+        self._tried.set()
+        self._follower.cancel()
+        if not self._leaving:
+            self._reporter.cancel()
+
+    async def _report_until_nobody_listens(self) -> None:
+        outage = _Outage()
+        try:
+            while self._listeners:
+                self._report_now.clear()
+                try:
+                    async with asyncio.timeout(_ANSWER_SECONDS):
+                        await self._report()
+                except (AkGuardError, TimeoutError) as error:
+                    outage.began("this worker cannot report to the store", error)
+                else:
+                    outage.ended()
+                self._tried.set()
+                await _wait(self._report_now, BEAT_SECONDS if outage.over else POLL_SECONDS)
+        except asyncio.CancelledError:
+            # Not `finally`: where a loop was closed over this task, there is nothing to await any more.
+            await self._leave()
+            raise
+        await self._leave()
+
+    async def _report(self) -> None:
+        report = {"name": self._name, **self._own()}
+        async with self._database.write(BackendError) as connection:
+            if not self._entered:
+                # From here on a row may be there, also when no answer says so.
+                self._entering = True
+                newest = await presence.enter(connection, self._id, report)
+            else:
+                newest = report["revision"] = self._applied
+                if not await presence.beat(connection, self._id, report):
+                    await presence.enter(connection, self._id, report)
+        if not self._entered:
+            self._applied, self._entered = newest, True
+
+    async def _leave(self) -> None:
+        # A second cancellation, when the follower ends as well, must not cut this short.
+        self._leaving = True
+        self.end()
+        if not self._entering:
+            return
+        try:
+            async with asyncio.timeout(_GOODBYE_SECONDS), self._database.write(BackendError) as connection:
+                await presence.leave(connection, self._id)
+        except (AkGuardError, TimeoutError):
+            log.warning("the store is away; worker %s stays listed there until it is taken for ended", self._name)
+
+    async def _follow(self) -> None:
+        line = Line(self._database, self._poll_now.set)
+        outage = _Outage()
+        try:
+            while True:
+                # First a pause: what was read on entering is news enough, and a loop of one request opens no line.
+                await _wait(self._poll_now, POLL_SECONDS)
+                self._poll_now.clear()
+                if not self._entered:
+                    continue
+                try:
+                    async with asyncio.timeout(_ANSWER_SECONDS):
+                        news = await line.news_after(self._applied)
+                except (BackendError, TimeoutError) as error:
+                    outage.began("changes are not heard", error)
+                    await line.close()
+                    continue
+                outage.ended()
+                if news is not None and news.revision != self._applied:
+                    await self._apply(news)
+        except asyncio.CancelledError:
+            await line.close()
+            raise
+
+    async def _apply(self, news: News) -> None:
+        for key_id in news.key_ids:
+            self._listeners.tell(key_id)
+            # Requests go on in between where many keys were changed at once.
+            await asyncio.sleep(0)
+        self._applied = news.revision
+        self._report_now.set()
+
+
+class _Outage:
+    """Say once that something is away, and once that it is back."""
+
+    def __init__(self) -> None:
+        self.over = True
+
+    def began(self, what: str, error: Exception) -> None:
+        if self.over:
+            self.over = False
+            log.error("%s: %s; this is tried again until it works", what, error)
+
+    def ended(self) -> None:
+        if not self.over:
+            self.over = True
+            log.warning("the store answers again; changes are followed from where they were left")
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    """Until the event is set or the time has passed."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass

@@ -1,0 +1,127 @@
+"""The counters of one transaction: as they were read, and what becomes of them. `rows.py` has the arithmetic."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from ak_guard.budgets import rows
+from ak_guard.budgets.base import Grant, Shortfall
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ak_guard.budgets.base import Row
+    from ak_guard.budgets.queue import Op, Owed
+    from ak_guard.budgets.rows import Rows
+    from ak_guard.budgets.windows import Window
+
+
+class Open(NamedTuple):
+    """A lease: units and generation of each slot it took from, and until when it may give them back."""
+
+    subject: str
+    worker: str
+    deadline: float
+    units: list[tuple[str, int, int]]
+
+
+@dataclass(slots=True, eq=False)
+class Book:
+    """Rows by subject and slot, and the open leases by id, of everybody who is asked about.
+
+    `now` is the store's own time; None where the callers' times rule.
+    """
+
+    now: float | None
+    rows: dict[str, Rows]
+    leases: dict[str, Open]
+    touched: set[tuple[str, str]] = field(default_factory=set)
+    begun: set[str] = field(default_factory=set)
+    ended: set[str] = field(default_factory=set)
+
+    def settle(self, settled: Owed) -> None:
+        """Count what is owed."""
+        mine = self.rows.setdefault(settled.subject, {})
+        now = self._time(settled.subject, settled.now)
+        for change in settled.changes:
+            if rows.change(mine, change, now, _next_generation):
+                self.touched.add((settled.subject, change.window.slot))
+
+    def do(self, op: Op) -> Grant | Shortfall | None:
+        """Do what somebody waits for."""
+        if op.kind == "acquire":
+            return self._acquire(op)
+        if op.kind == "give_back":
+            self._end(op.lease_id, op.unspent)
+        elif op.kind == "restart":
+            mine = self.rows.get(op.subject, {})
+            for slot in list(mine) if op.slots is None else op.slots:
+                mine.pop(slot, None)
+                self.touched.add((op.subject, slot))
+        return None
+
+    def held(self, subject: str, slot: str, row: Row | None) -> int:
+        """Units of a window that are under leases."""
+        parts = [part for opened in self.leases.values() if opened.subject == subject for part in opened.units]
+        return sum(units for at, units, generation in parts if row and at == slot and generation == row.generation)
+
+    def _acquire(self, op: Op) -> Grant | Shortfall | None:
+        if op.lease is not None and op.lease.renews:
+            self._end(op.lease.renews, op.lease.unspent)
+        if op.abandoned:
+            return None
+        mine = self.rows.setdefault(op.subject, {})
+        now = self._time(op.subject, op.now)
+        outcome = rows.take(mine, op.asks, now, _next_generation)
+        ends = [end - now + op.now for end in outcome.ends] if now != op.now else outcome.ends
+        if isinstance(outcome, Shortfall):
+            deadline = self._next_deadline(op.subject, [op.asks[index].window for index in outcome.full])
+            retry_at = None if deadline is None else deadline - now + op.now
+            return outcome._replace(ends=ends, retry_at=retry_at)
+        slots = [ask.window.slot for ask in op.asks]
+        self.touched.update((op.subject, slot) for slot, units in zip(slots, outcome.taken, strict=True) if units)
+        if op.lease is not None:
+            units = list(zip(slots, outcome.taken, outcome.generations, strict=True))
+            self.leases[op.lease.id] = Open(op.subject, op.lease.worker, now + op.lease.seconds, units)
+            self.begun.add(op.lease.id)
+        return outcome._replace(ends=ends)
+
+    def _end(self, lease_id: str, unspent: Mapping[str, int]) -> None:
+        ended = self.leases.pop(lease_id, None)
+        if ended is None:
+            return
+        if lease_id in self.begun:
+            self.begun.discard(lease_id)
+        else:
+            self.ended.add(lease_id)
+        mine = self.rows.get(ended.subject, {})
+        for slot, taken, generation in ended.units:
+            if rows.give_back(mine, slot, min(taken, unspent.get(slot, 0)), generation):
+                self.touched.add((ended.subject, slot))
+
+    def _next_deadline(self, subject: str, full: Sequence[Window]) -> float | None:
+        slots = {window.slot for window in full}
+        mine = self.rows.get(subject, {})
+        holding = [
+            opened.deadline
+            for opened in self.leases.values()
+            if opened.subject == subject
+            and any(
+                units and slot in slots and (row := mine.get(slot)) is not None and row.generation == generation
+                for slot, units, generation in opened.units
+            )
+        ]
+        return min(holding, default=None)
+
+    def _time(self, subject: str, told: float) -> float:
+        """When it is for this subject: a store that took over with a clock behind rolls no window back."""
+        if self.now is None:
+            return told
+        return max([self.now, *(row.start for row in self.rows.get(subject, {}).values())])
+
+
+def _next_generation() -> int:
+    # Random, so that a row swept away and begun anew never meets an old lease.
+    return random.getrandbits(62) + 1  # names a window, guards nothing

@@ -1,0 +1,80 @@
+"""What the database room must know of each kind of database; `engine.py` holds what is the same for all."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from json import JSONDecodeError
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Table
+    from sqlalchemy.engine import URL
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+    from sqlalchemy.sql.dml import Insert
+
+# PostgreSQL: serialization failure, deadlock. MariaDB and MySQL: deadlock, and in a cluster a conflict at the commit.
+_UNDONE_STATES: Final = {"40001", "40P01"}
+_UNDONE_CODES: Final = {1213}
+
+
+class Dialect(ABC):
+    """One kind of database. `url` names the driver; `deadline` is how long one transaction may take, in seconds."""
+
+    #: What comes out of SQLAlchemy and the driver when the database fails, or holds what nobody can read.
+    errors: tuple[type[Exception], ...] = (SQLAlchemyError, OSError, EOFError, JSONDecodeError)
+    #: Whether it has a time of its own, for callers on many machines.
+    own_time: ClassVar[bool] = True
+    deadline: ClassVar[float | None] = None
+
+    def __init__(self, url: URL) -> None:
+        self.url: URL = url
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raise `ConfigurationError` for what can be seen to be wrong before it is opened. May block."""
+
+    @abstractmethod
+    def readers(self) -> AsyncEngine:
+        """A pool whose transactions see one state of the database."""
+
+    @abstractmethod
+    def writers(self) -> AsyncEngine:
+        """A pool for transactions that change something."""
+
+    @abstractmethod
+    def line(self) -> AsyncEngine:
+        """No pool: each connection is kept by whoever asked for it, and each statement commits."""
+
+    @abstractmethod
+    def migrate(self) -> None:
+        """Bring the schema up to date, one starter at a time. Blocks."""
+
+    @abstractmethod
+    async def lock(self, connection: AsyncConnection, subjects: Sequence[str], now: float) -> None:
+        """Make every other writer of these subjects' counters wait until this transaction has ended.
+
+        `subjects` are sorted, so that two writers never wait for one another; `now` is the local time.
+        """
+
+    @abstractmethod
+    def upsert(self, table: Table) -> Insert:
+        """Insert rows, or replace every column of those whose primary key is there."""
+
+
+def was_undone(error: BaseException) -> bool:
+    """Whether the database undid the transaction for another one's sake, so that it can simply be tried again."""
+    cause = error.__cause__
+    if not isinstance(cause, DBAPIError):
+        return False
+    original: Any = cause.orig
+    codes = [code for code in getattr(original, "args", ())[:1] if isinstance(code, int)]
+    return getattr(original, "sqlstate", None) in _UNDONE_STATES or bool(_UNDONE_CODES.intersection(codes))
+
+
+def values_of(table: Table) -> list[str]:
+    """The columns that an upsert replaces."""
+    return [column.name for column in table.c if not column.primary_key]

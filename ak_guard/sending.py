@@ -1,0 +1,81 @@
+"""What passes between app and server: headers are added, and a response that goes on is noticed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from starlette.types import Message, Receive, Send
+
+    from ak_guard.guard import Case
+    from ak_guard.replies import Headers
+    from ak_guard.streams import OpenStreams
+
+_STARTS: Final = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
+
+
+def with_headers(send: Send, headers: Headers) -> Send:
+    """Add headers where the response begins, and touch nothing else."""
+
+    # No coroutine of its own: what it returns is awaited, and one less a message is worth having.
+    def send_with_headers(message: Message) -> Awaitable[None]:
+        if message["type"] in _STARTS:
+            message["headers"] = [*message.get("headers", ()), *headers]
+        return send(message)
+
+    return send_with_headers
+
+
+def with_streams(send: Send, headers: Headers | None, streams: OpenStreams, case: Case) -> Send:
+    """`with_headers` for http; `case.stream` is set where the response turns out to be a stream.
+
+    That is at its first part that is not its last: a plain response is entered nowhere.
+    """
+
+    def send_with_streams(message: Message) -> Awaitable[None]:
+        if message["type"] == "http.response.start":
+            if headers is not None:
+                message["headers"] = [*message.get("headers", ()), *headers]
+            case.start = message
+        elif case.stream is not None:
+            return case.stream.send(message)
+        elif "more_body" in message and message["more_body"]:  # noqa: RUF019  # twice as fast as get()
+            streams.enter(case, send)
+        return send(message)
+
+    return send_with_streams
+
+
+def with_socket(send: Send, headers: Headers | None, streams: OpenStreams, case: Case) -> Send:
+    """`with_headers` for a websocket; `case.stream` is set where the app accepts it."""
+
+    def send_with_socket(message: Message) -> Awaitable[None]:
+        if case.stream is not None:
+            return case.stream.send(message)
+        if headers is not None and message["type"] in _STARTS:
+            message["headers"] = [*message.get("headers", ()), *headers]
+        if message["type"] == "websocket.accept":
+            streams.enter(case, send)
+        return send(message)
+
+    return send_with_socket
+
+
+def until_cut(receive: Receive, case: Case) -> Receive:
+    """What the app of a websocket receives: after the cut nothing but that the connection has ended."""
+
+    async def receive_until_cut() -> Message:
+        stream = case.stream
+        if stream is None:
+            return await receive()
+        if stream.denial is None:
+            message = await receive()
+            if stream.denial is None:
+                if message["type"] == "websocket.disconnect":
+                    stream.over()
+                return message
+        return stream.disconnect
+
+    return receive_until_cut

@@ -1,0 +1,110 @@
+"""Counters that are shared and outlive the process: what they cost beside counters in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from ak_guard import ApiKeyMiddleware, KeyManager
+from ak_guard.backends import SQLBackend
+from ak_guard.budgets import Leases, MultiWindowSupport, counters_from
+from tests.benchmarks import ours
+from tests.benchmarks.harness import Case, Figure, Plan, Series, measure
+from tests.benchmarks.report import Row, Table
+from tests.benchmarks.traffic import requests, starlette_app
+from tests.processes.stores import STORES, a_place
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+AT_ONCE: Final = 32
+#: Guarded throughput beside counters in memory: on a hot key, and with so many keys in turn.
+HOT_AT_LEAST: Final = 0.9
+MANY: Final = 1_000
+MANY_AT_LEAST: Final = 0.6
+#: Calls to the store for each decision, once leases are under way.
+CALLS_AT_MOST: Final = 0.01
+
+
+async def stores(plan: Plan) -> Table:
+    """One process with 32 requests at a time, time on the clock, in rounds with the same guard on memory."""
+    table = Table(
+        "stores",
+        f"counters on a store, {AT_ONCE} requests at once, time on the clock",
+        "us/request",
+        "of memory's speed",
+    )
+    short = Plan(max(3, plan.rounds // 10), max(plan.batch_seconds, 0.1))
+    for live, target in ((1, HOT_AT_LEAST), (MANY, MANY_AT_LEAST)):
+        memory = await ours.guarded(f"memory, {live:,} keys", live=live, at_once=AT_ONCE, checks="")
+        for store in STORES:
+            async with _on(store, live) as (case, counted):
+                series = await measure([memory, case], short, wall=True)
+                before, asked = counted.calls, counted.decisions
+                await measure([case], Plan(1, 0.3), wall=True)
+                share = Figure.of([mine / its for mine, its in zip(*_pair(series, memory, case), strict=True)])
+                table.rows.append(Row(case.name, Figure.of(series[case.name]), share, target, at_least=True))
+                calls = (counted.calls - before) / max(1, counted.decisions - asked)
+                goal = CALLS_AT_MOST if live == 1 else None
+                table.rows.append(Row(f"  calls to the store, {case.name}", Figure(calls, calls, calls), target=goal))
+    return table
+
+
+def _pair(series: Series, memory: Case, case: Case) -> tuple[list[float], list[float]]:
+    return series[memory.name], series[case.name]
+
+
+class _Counted:
+    """How often the store was asked, and how often a request was decided."""
+
+    def __init__(self, counters: MultiWindowSupport) -> None:
+        assert isinstance(counters, Leases)
+        self.calls = 0
+        self.decisions = 0
+        inner = counters.store.acquire
+
+        async def acquire(*asked: Any, **how: Any) -> Any:
+            self.calls += 1
+            return await inner(*asked, **how)
+
+        counters.store.acquire = acquire  # type: ignore[method-assign]
+
+
+@contextlib.asynccontextmanager
+async def _on(store: str, live: int) -> AsyncIterator[tuple[Case, _Counted]]:
+    """A guard over a store of its own with `live` keys."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with contextlib.AsyncExitStack() as stack:
+            place = await stack.enter_async_context(_place(store, Path(folder)))
+            backend = SQLBackend(place.backend)
+            counters = backend.counters if place.limits is None else counters_from(place.limits)
+            keys = await stack.enter_async_context(KeyManager(backend))
+            await keys.create_group(ours.PAID)
+            secrets = [await ours.issue(keys) for _ in range(live)]
+            counted = _Counted(counters)
+            app = starlette_app()
+            service: dict[str, Any] = {**ours.SERVICE, "on_decision": counted_by(counted)}
+            app.add_middleware(ApiKeyMiddleware, backend=backend, limits=counters, cache_ttl=3_600, **service)
+            yield Case(f"{store}, {live:,} keys", app, requests(secrets), at_once=AT_ONCE), counted
+            await counters.aclose()
+
+
+def counted_by(counted: _Counted) -> Any:
+    def note(_: object) -> None:
+        counted.decisions += 1
+
+    return note
+
+
+@contextlib.asynccontextmanager
+async def _place(store: str, folder: Path) -> AsyncIterator[Any]:
+    """`a_place` makes and drops a database with a loop of its own, so it needs a thread of its own."""
+    manager = a_place(store, folder)
+    place = await asyncio.to_thread(manager.__enter__)
+    try:
+        yield place
+    finally:
+        await asyncio.to_thread(manager.__exit__, None, None, None)

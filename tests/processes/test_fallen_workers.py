@@ -1,0 +1,127 @@
+"""Workers that die or sleep in the middle of everything: never more than the limit, and little is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from tests.processes.demand import LEASES_RETURN_SECONDS, budgets, nothing_is_held, until, until_all_is_spent
+from tests.processes.load import CONNECTIONS, Load
+from tests.processes.workers import WORKERS
+
+if TYPE_CHECKING:
+    from ak_guard import KeyManager
+    from tests.processes.workers import Crew
+
+LIMIT = 500
+LIMITS = [f"{LIMIT}/1h", f"{10 * LIMIT}/1d"]
+# What a worker can hold, and so take with it, is less than a tenth of what was left.
+LEASE = LIMIT // 10
+REFUSED = {(200, ""), (429, "rate_limit_exceeded")}
+HUNG_UP = (0, "hung up")
+GIVEN_UP = (503, "limits_unavailable")
+
+
+async def only_leases_are_lost(crew: Crew, keys: KeyManager, key_id: str) -> None:
+    """Of windows and quota alike as much is used as was admitted, and no more beyond it than a worker could hold."""
+
+    async def all_agree() -> bool:
+        used = [budget.used for budget in await budgets(keys, key_id)]
+        return all(crew.admitted <= units <= crew.admitted + LEASE for units in used)
+
+    await until(all_agree, LEASES_RETURN_SECONDS)
+
+
+async def test_a_killed_worker_takes_no_more_than_its_lease_with_it(crew: Crew, keys: KeyManager) -> None:
+    issued = await keys.create("hot", limits=LIMITS, quota=10 * LIMIT)
+    load = Load(crew.ports, issued.secret)
+    sending = asyncio.create_task(load.send(3 * LIMIT))
+    await until(lambda: crew.admitted >= LIMIT // 5, 10)
+    crew.kill(crew.workers[0])
+    assert crew.admitted < LIMIT
+    await sending
+    assert crew.admitted <= LIMIT
+    # Only what was under way in that worker is missing.
+    assert load.count(0) <= CONNECTIONS // WORKERS
+    assert load.codes <= {*REFUSED, HUNG_UP}
+
+    survivors = Load(crew.ports, issued.secret)
+    await until_all_is_spent(survivors, LIMIT - load.admitted)
+    assert survivors.codes <= REFUSED
+    assert LIMIT - LEASE <= crew.admitted <= LIMIT
+    await only_leases_are_lost(crew, keys, issued.key.id)
+
+
+async def test_when_all_are_killed_and_others_come_the_limit_still_stands(crew: Crew, keys: KeyManager) -> None:
+    issued = await keys.create("hot", limits=LIMITS, quota=10 * LIMIT)
+    load = Load(crew.ports, issued.secret)
+    sending = asyncio.create_task(load.send(3 * LIMIT))
+    await until(lambda: crew.admitted >= LIMIT // 5, 10)
+    crew.kill()
+    assert crew.admitted < LIMIT
+    await sending
+
+    crew.start()
+    others = Load(crew.ports, issued.secret)
+    await others.send(3 * LIMIT)
+    await until_all_is_spent(others, LIMIT - load.admitted)
+    assert others.codes == REFUSED
+    assert LIMIT - WORKERS * LEASE <= crew.admitted <= LIMIT
+
+
+async def test_a_worker_that_slept_longer_than_its_lease_spends_nothing_of_it(crew: Crew, keys: KeyManager) -> None:
+    issued = await keys.create("hot", limits=LIMITS, quota=10 * LIMIT)
+    load = Load(crew.ports, issued.secret)
+    sending = asyncio.create_task(load.send(3 * LIMIT))
+    await until(lambda: crew.admitted >= LIMIT // 5, 10)
+    sleeper = crew.workers[0]
+    sleeper.signal(signal.SIGSTOP)
+    assert crew.admitted < LIMIT
+    awake = Load(crew.ports[1:], issued.secret)
+    await until_all_is_spent(awake, LIMIT)
+    # What the sleeper holds has run out.
+    await nothing_is_held(keys, issued.key.id)
+    while_asleep = crew.admitted
+    assert while_asleep <= LIMIT
+
+    sleeper.signal(signal.SIGCONT)
+    await sending
+    await Load([sleeper.port], issued.secret).send(2 * LEASE)
+    await until_all_is_spent(Load(crew.ports, issued.secret), 0)
+    assert awake.codes <= REFUSED
+    # A call to the store that it was in the middle of may be given up when it wakes.
+    assert load.codes <= {*REFUSED, GIVEN_UP}
+    assert {answer.worker for answer in load.tally if answer.status == 503} <= {sleeper.port}
+    assert load.count(503) <= CONNECTIONS // WORKERS
+    assert LIMIT - LEASE <= crew.admitted <= LIMIT
+    await only_leases_are_lost(crew, keys, issued.key.id)
+
+
+async def test_what_slept_through_the_end_of_a_window_is_not_spent_in_the_next(crew: Crew, keys: KeyManager) -> None:
+    issued = await keys.create("hot", limits=["200/3s"], quota=10_000)
+    await Load(crew.ports, issued.secret).send(100)
+    *sleepers, awake = crew.workers
+    for sleeper in sleepers:
+        sleeper.signal(signal.SIGSTOP)
+
+    async def the_window_is_over() -> bool:
+        return (await keys.status(issued.key.id)).windows[0].used == 0
+
+    await until(the_window_is_over, 5)
+    before = crew.admitted
+    load = Load([awake.port], issued.secret)
+    await load.send(300)
+    begun = (await keys.status(issued.key.id)).windows[0]
+    for sleeper in sleepers:
+        sleeper.signal(signal.SIGCONT)
+    await Load(crew.ports, issued.secret).send(200)
+    after = crew.admitted
+    ended = (await keys.status(issued.key.id)).windows[0]
+    assert begun.resets_at is not None
+    assert ended.resets_at is not None
+    # A shared store tells times by way of its own clock, so they differ by a hair.
+    assert ended.resets_at - begun.resets_at < timedelta(seconds=1), "the machine was too slow"
+    assert load.admitted == 200
+    assert after - before == 200
