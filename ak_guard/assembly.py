@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from ak_guard.address import ClientResolver, IPSet
 from ak_guard.backends import CountsBudgets, KeyLookup, backend_from_url
 from ak_guard.backends.cached import CachedLookup
+from ak_guard.backends.workers import KnowsWorkers
 from ak_guard.budgets import Leases, MemoryStorage, counters_from
+from ak_guard.budgets.place import place_of
 from ak_guard.checks import ServiceRules
 from ak_guard.errors import ConfigurationError
 from ak_guard.extract import KeyFinder
@@ -73,6 +75,8 @@ def assemble(options: Options) -> Assembly:
         # What was full may have been reset or raised.
         on_change=windows.drop if isinstance(windows, Leases) else None,
     )
+    if isinstance(backend, KnowsWorkers):
+        backend.guarded(stale=options.stale_if_error, counters=place_of(options.limits))
     streams = None
     # Report mode refuses nothing, so it ends nothing either.
     if options.cut_streams and options.mode == "enforce":

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from ak_guard.budgets.base import MultiWindowSupport
     from ak_guard.budgets.ledger import Budget
     from ak_guard.budgets.windows import Window
-    from ak_guard.cutting import OpenStream
     from ak_guard.extract import KeyFinder
     from ak_guard.floods import FailureLimit
     from ak_guard.subject import Subject
@@ -50,7 +49,7 @@ class Case:
     digest = b""
     #: The door's own: how the response began, and the stream that it became.
     start: MutableMapping[str, Any] | None = None
-    stream: OpenStream | None = None
+    stream: Any = None
 
     def __init__(self, now: float, client: Address | None) -> None:
         self.now = now

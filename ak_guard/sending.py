@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Message, Receive, Send
 
+    from ak_guard.cutting import OpenStream
     from ak_guard.guard import Case
     from ak_guard.replies import Headers
     from ak_guard.streams import OpenStreams
@@ -52,8 +53,9 @@ def with_socket(send: Send, headers: Headers | None, streams: OpenStreams, case:
     """`with_headers` for a websocket; `case.stream` is set where the app accepts it."""
 
     def send_with_socket(message: Message) -> Awaitable[None]:
-        if case.stream is not None:
-            return case.stream.send(message)
+        stream: OpenStream | None = case.stream
+        if stream is not None:
+            return stream.send(message)
         if headers is not None and message["type"] in _STARTS:
             message["headers"] = [*message.get("headers", ()), *headers]
         if message["type"] == "websocket.accept":
@@ -67,7 +69,7 @@ def until_cut(receive: Receive, case: Case) -> Receive:
     """What the app of a websocket receives: after the cut nothing but that the connection has ended."""
 
     async def receive_until_cut() -> Message:
-        stream = case.stream
+        stream: OpenStream | None = case.stream
         if stream is None:
             return await receive()
         if stream.denial is None:

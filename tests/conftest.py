@@ -67,7 +67,7 @@ async def backend(request: pytest.FixtureRequest, tmp_path: Path, databases: Dat
         return
     sqlite = nullcontext(f"sqlite:///{tmp_path}/keys.db")
     with sqlite if request.param == "sqlite" else databases.migrated(request.param) as url:
-        store = SQLBackend(url)
+        store = SQLBackend(url, own_time=False)
         await store.start()
         yield store
         await store.aclose()

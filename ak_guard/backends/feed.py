@@ -52,7 +52,7 @@ class Feed:
         self._entered = False
         self.ended: bool = False
         self._entering = False
-        self._leaving = False
+        self._closing: set[asyncio.Task[None] | None] = set()
         self._tried = asyncio.Event()
         self._poll_now = asyncio.Event()
         self._report_now = asyncio.Event()
@@ -97,9 +97,10 @@ class Feed:
 
     def _quit(self) -> None:
         self._tried.set()
-        self._follower.cancel()
-        if not self._leaving:
-            self._reporter.cancel()
+        for task in (self._reporter, self._follower):
+            # One ends when the other does, but a second cancellation must not cut its goodbye short.
+            if task not in self._closing:
+                task.cancel()
 
     async def _report_until_nobody_listens(self) -> None:
         outage = _Outage()
@@ -136,8 +137,7 @@ class Feed:
             self._applied, self._entered = newest, True
 
     async def _leave(self) -> None:
-        # A second cancellation, when the follower ends as well, must not cut this short.
-        self._leaving = True
+        self._closing.add(asyncio.current_task())
         self.end()
         if not self._entering:
             return
@@ -168,6 +168,7 @@ class Feed:
                 if news is not None and news.revision != self._applied:
                     await self._apply(news)
         except asyncio.CancelledError:
+            self._closing.add(asyncio.current_task())
             await line.close()
             raise
 

@@ -1,4 +1,4 @@
-"""Keys in a SQL database. SQLite today: `SQLBackend("sqlite:///keys.db")`."""
+"""Keys in a SQL database: `SQLBackend("sqlite:///keys.db")`, or one in PostgreSQL, MariaDB or MySQL."""
 
 from __future__ import annotations
 
@@ -44,9 +44,12 @@ class SQLBackend:
     `pepper` is one secret or several, newest first (default: `AK_GUARD_PEPPER`, separated by commas): digests are then
     stored under HMAC-SHA-256, and those under an older pepper, or under none, still match and move to the newest when
     their key is next created, rotated or found. Raises `ConfigurationError` for a URL or pepper that cannot work.
+
+    Budgets are counted by the time of PostgreSQL or MariaDB, because the clocks of many machines differ; with
+    `own_time=False` the guard's own clock rules there too, as a test with a clock to move needs it.
     """
 
-    def __init__(self, url: str, *, pepper: str | Iterable[str] | None = None) -> None:
+    def __init__(self, url: str, *, pepper: str | Iterable[str] | None = None, own_time: bool = True) -> None:
         if pepper is None:
             pepper = [part for part in os.environ.get("AK_GUARD_PEPPER", "").split(",") if part]
         peppers = [pepper] if isinstance(pepper, str) else list(pepper)
@@ -56,7 +59,7 @@ class SQLBackend:
             )
         self._peppers = [(_pepper_id(part), part.encode()) for part in peppers]
         self.database: Database = Database(url)
-        leases = Leases(SQLStorage(self.database))
+        leases = Leases(SQLStorage(self.database, own_time=own_time))
         self.counters: MultiWindowSupport = leases
         self._listeners = Listeners(leases.drop)
         self._feeds = Feeds(self.database, self._listeners)
@@ -155,7 +158,7 @@ class SQLBackend:
     async def change(self, key_id: str, changes: Mapping[str, Any]) -> ApiKey:
         mine = keys.c.id == key_id
         async with self.database.write(BackendError) as connection:
-            current = (await connection.execute(select(keys).where(mine))).first()
+            current = (await connection.execute(select(keys).where(mine).with_for_update())).first()
             if current is None:
                 raise NotFound(f"no key has the id {key_id!r}")
             changed = replace(_key(current), **changes)
@@ -240,9 +243,12 @@ class SQLBackend:
     async def _insert_secret(self, connection: AsyncConnection, key: ApiKey, digest: bytes) -> None:
         name, stored = self._stored(digest)[0]
         created = _seconds(key.updated_at)
-        await connection.execute(
-            insert(secrets).values(digest=stored, pepper_id=name, key_id=key.id, created_at=created)
-        )
+        new = insert(secrets).values(digest=stored, pepper_id=name, key_id=key.id, created_at=created)
+        try:
+            await connection.execute(new)
+        except IntegrityError:
+            # Two who create the same key at once have both seen that it is not taken.
+            raise InputError("key", "is already in use") from None
 
     async def _move_to_newest_pepper(self, old: bytes, digest: bytes) -> None:
         name, stored = self._stored(digest)[0]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from ak_guard.errors import BudgetError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ak_guard.budgets.purse import Purse
     from ak_guard.budgets.windows import Window
@@ -217,5 +217,5 @@ class SpendsAtOnce(MultiWindowSupport):
         """What `peek` says, or said within the last second."""
         return await self.peek(subject, windows, now=now, need=need)
 
-    async def refill(self, subject: str, asks: Sequence[Ask], *, now: float) -> None:
-        """Wait until `spend` can answer."""
+    async def refill(self, subject: str, asks: Sequence[Ask], *, clock: Callable[[], float]) -> None:
+        """Wait until `spend` can answer; `clock` is the caller's, since that may take a while."""

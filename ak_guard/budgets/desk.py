@@ -35,17 +35,13 @@ _SEEN: Final = 1_024
 class Waiter:
     """A request that waits for its turn. `retried` once it has waited for what others hold.
 
-    `ahead` is by how much the guard's clock is ahead of the monotonic one.
+    `now` is the guard's clock: while one waits, it goes on.
     """
 
     asks: Sequence[Ask]
-    ahead: float
+    now: Callable[[], float]
     done: asyncio.Future[None]
     retried: bool = False
-
-    def now(self, at: float) -> float:
-        """The guard's time at a moment of the monotonic clock: while one waits, it goes on."""
-        return self.ahead + at
 
 
 @dataclass(slots=True, eq=False)

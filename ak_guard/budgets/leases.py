@@ -87,12 +87,12 @@ class Leases(SpendsAtOnce):
 
     # Asking the store
 
-    async def refill(self, subject: str, asks: Sequence[Ask], *, now: float) -> None:
+    async def refill(self, subject: str, asks: Sequence[Ask], *, clock: Callable[[], float]) -> None:
         desk = self._desks.get()
         held = await self._account(desk, subject, tuple([ask.window for ask in asks]))
-        if not (held.waiters or held.serving) and held.account.decides(asks, now):
+        if not (held.waiters or held.serving) and held.account.decides(asks, clock()):
             return
-        waiter = Waiter(asks, now - desk.clock(), desk.loop.create_future())
+        waiter = Waiter(asks, clock, desk.loop.create_future())
         held.waiters.append(waiter)
         if held.flight is None:
             held.flight = desk.run(self._fly(desk, held))
@@ -122,7 +122,7 @@ class Leases(SpendsAtOnce):
         """Serve everybody who waits for one subject."""
         try:
             while held.waiters:
-                ready = self._decided(desk, held)
+                ready = _decided(held)
                 if ready:
                     desk.wake(held, ready)
                 else:
@@ -139,14 +139,6 @@ class Leases(SpendsAtOnce):
         finally:
             held.flight = None
             desk.watch(held)
-
-    def _decided(self, desk: Desk, held: Held) -> list[Waiter]:
-        """Those who wait and need not: enough is held for them, or it is known that there is not."""
-        account, at = held.account, desk.clock()
-        enough = account.affords([waiter.asks for waiter in held.waiters], held.waiters[0].now(at))
-        if enough:
-            return held.waiters[:enough]
-        return [waiter for waiter in held.waiters if account.refusal(waiter.asks, waiter.now(at)) is not None]
 
     async def _ask_for(self, desk: Desk, held: Held, batch: list[Waiter]) -> None:
         """One question for all in `batch`; where it is too much, for as many as fit, in order."""
@@ -185,13 +177,13 @@ class Leases(SpendsAtOnce):
     async def _call(
         self, desk: Desk, account: Account, batch: Sequence[Waiter], *, extra: bool
     ) -> tuple[Sent, Grant | Shortfall]:
-        wanted, at = [needs(waiter.asks) for waiter in batch], desk.clock()
+        wanted = [needs(waiter.asks) for waiter in batch]
         sent = account.call(
             sum(units for units, _ in wanted),
             sum(requests for _, requests in wanted),
             lease_id=f"{desk.worker}-{next(desk.numbers)}",
             worker=desk.worker,
-            now=max(waiter.now(at) for waiter in batch),
+            now=max(waiter.now() for waiter in batch),
             extra=extra,
         )
         if sent.refunds:
@@ -261,7 +253,7 @@ class Leases(SpendsAtOnce):
             return await self.store.acquire(subject, asks, lease=lease, now=now)
         outcome = self.spend(subject, asks, now=now)
         while outcome is None:
-            await self.refill(subject, asks, now=now)
+            await self.refill(subject, asks, clock=lambda: now)
             outcome = self.spend(subject, asks, now=now, waited=True)
         return outcome
 
@@ -329,3 +321,12 @@ def _without(level: Level, own: tuple[int, int, int] | None) -> Level:
         return level
     leased, unspent, _ = own
     return level._replace(used=max(0, level.used - unspent), held=max(0, level.held - leased))
+
+
+def _decided(held: Held) -> list[Waiter]:
+    """Those who wait and need not: enough is held for them, or it is known that there is not."""
+    account = held.account
+    enough = account.affords([waiter.asks for waiter in held.waiters], held.waiters[0].now())
+    if enough:
+        return held.waiters[:enough]
+    return [waiter for waiter in held.waiters if account.refusal(waiter.asks, waiter.now()) is not None]

@@ -11,7 +11,7 @@ from ak_guard.budgets.receipt import Receipt, Shortage
 from ak_guard.errors import BudgetError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ak_guard.budgets.base import Level, MultiWindowSupport
     from ak_guard.budgets.windows import Window
@@ -55,7 +55,7 @@ async def take(budget: Budget, cost: int, charged: int, now: float) -> Receipt |
         return await _take_apart(budget, cost, charged, now)
     for _ in range(_MOST_REFILLS):
         for at, part in enumerate(budget.parts):
-            await _refill(part, charged, now)
+            await _refill(part, charged, budget.clock)
             now = budget.clock()
             # Of what stands behind, nothing is held for a request that is refused here.
             if (short := _refusal(part, charged, now)) is not None:
@@ -108,11 +108,11 @@ def _undo(budget: Budget, charged: int, outcomes: Sequence[Grant | Shortfall | N
             part.local.unspend(part.subject, part.asks(charged), outcome)
 
 
-async def _refill(part: Part, charged: int, now: float) -> None:
+async def _refill(part: Part, charged: int, clock: Callable[[], float]) -> None:
     if part.local is None:
         return
     try:
-        await part.local.refill(part.subject, part.asks(charged), now=now)
+        await part.local.refill(part.subject, part.asks(charged), clock=clock)
     except BudgetError as error:
         raise StoreAway(part.storage) from error
 
@@ -157,7 +157,7 @@ async def _take_apart(budget: Budget, cost: int, charged: int, now: float) -> Re
     order = sorted(range(len(budget.parts)), key=lambda at: budget.parts[at].local is None)
     try:
         for at in order:
-            outcomes[at] = await _ask(budget.parts[at], charged, now)
+            outcomes[at] = await _ask(budget.parts[at], charged, budget.clock)
             if isinstance(outcomes[at], Shortfall):
                 break
     finally:
@@ -172,16 +172,16 @@ async def _take_apart(budget: Budget, cost: int, charged: int, now: float) -> Re
     return _shortage(budget, [outcome for outcome in outcomes if outcome is not None])
 
 
-async def _ask(part: Part, charged: int, now: float) -> Grant | Shortfall:
+async def _ask(part: Part, charged: int, clock: Callable[[], float]) -> Grant | Shortfall:
     """Spend what can be spent here, or ask the store."""
     if part.local is None:
         try:
-            return await part.storage.acquire(part.subject, part.asks(charged), lease=None, now=now)
+            return await part.storage.acquire(part.subject, part.asks(charged), lease=None, now=clock())
         except BudgetError as error:
             raise StoreAway(part.storage) from error
     for _ in range(_MOST_REFILLS):
-        await _refill(part, charged, now)
-        if (outcome := part.local.spend(part.subject, part.asks(charged), now=now, waited=True)) is not None:
+        await _refill(part, charged, clock)
+        if (outcome := part.local.spend(part.subject, part.asks(charged), now=clock(), waited=True)) is not None:
             return outcome
     raise StoreAway(part.storage)
 

@@ -29,6 +29,8 @@ class Dialect(ABC):
     #: Whether it has a time of its own, for callers on many machines.
     own_time: ClassVar[bool] = True
     deadline: ClassVar[float | None] = None
+    #: Whether its connections work in one event loop only, and die with it.
+    bound: ClassVar[bool] = False
 
     def __init__(self, url: URL) -> None:
         self.url: URL = url

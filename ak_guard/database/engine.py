@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from alembic.util.exc import CommandError
@@ -29,10 +29,19 @@ class _Pools:
     def __init__(self, dialect: Dialect) -> None:
         self.readers: AsyncEngine = dialect.readers()
         self.writers: AsyncEngine = dialect.writers()
+        self._loop = asyncio.get_running_loop()
+        self._bound = dialect.bound
 
     async def dispose(self) -> None:
-        await self.readers.dispose()
-        await self.writers.dispose()
+        """Close every connection, from whichever loop."""
+        if self._bound and self._loop is not asyncio.get_running_loop() and not self._loop.is_closed():
+            with suppress(RuntimeError):  # closed just now
+                self._loop.call_soon_threadsafe(lambda: self._loop.create_task(self.dispose()))
+            return
+        # Nobody can talk over a socket whose loop was closed; it goes when it is collected.
+        close = not (self._bound and self._loop.is_closed())
+        await self.readers.dispose(close=close)
+        await self.writers.dispose(close=close)
 
 
 class Database:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, insert, or_, select, update
 
 from ak_guard.database.changes import current_revision
 from ak_guard.database.now import store_now
@@ -31,7 +31,9 @@ class Roll(NamedTuple):
 async def enter(connection: AsyncConnection, worker_id: str, report: dict[str, Any]) -> int:
     """Add a row for a worker; returns the newest revision, which is the worker's where `report` names none."""
     now = await store_now(connection)
-    await connection.execute(delete(workers).where(workers.c.beat_at + workers.c.stale_seconds < now - _SWEPT_AFTER))
+    dead = workers.c.beat_at + workers.c.stale_seconds < now - _SWEPT_AFTER
+    # Its own row is there already where a first attempt was made and only its answer was lost.
+    await connection.execute(delete(workers).where(or_(dead, workers.c.id == worker_id)))
     newest = await current_revision(connection)
     row = {"id": worker_id, "started_at": now, "beat_at": now, "revision": newest, **report}
     await connection.execute(insert(workers).values(row))

@@ -28,6 +28,7 @@ class Server(Dialect):
     """A database that several machines share."""
 
     deadline: ClassVar[float | None] = 3.0
+    bound: ClassVar[bool] = True
 
     @abstractmethod
     def connect_args(self, *, patient: bool) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.dialects.sqlite import insert
@@ -34,7 +34,7 @@ class SQLite(Dialect):
     """
 
     # One machine has one time, which is also the callers'.
-    own_time = False
+    own_time: ClassVar[bool] = False
 
     def check(self) -> None:
         folder = Path(str(self.url.database)).parent

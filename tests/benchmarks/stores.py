@@ -15,6 +15,7 @@ from tests.benchmarks import ours
 from tests.benchmarks.harness import Case, Figure, Plan, Series, measure
 from tests.benchmarks.report import Row, Table
 from tests.benchmarks.traffic import requests, starlette_app
+from tests.databases import Databases
 from tests.processes.stores import STORES, a_place
 
 if TYPE_CHECKING:
@@ -102,9 +103,11 @@ def counted_by(counted: _Counted) -> Any:
 @contextlib.asynccontextmanager
 async def _place(store: str, folder: Path) -> AsyncIterator[Any]:
     """`a_place` makes and drops a database with a loop of its own, so it needs a thread of its own."""
-    manager = a_place(store, folder)
+    databases = Databases()
+    manager = a_place(store, folder, databases)
     place = await asyncio.to_thread(manager.__enter__)
     try:
         yield place
     finally:
         await asyncio.to_thread(manager.__exit__, None, None, None)
+        await asyncio.to_thread(databases.close)

@@ -13,7 +13,7 @@ from ak_guard.extract import DEFAULT_EXTRACTORS, Query
 from tests.cases.language import UnknownWord, known_only
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, MutableMapping, Sequence
+    from collections.abc import Callable, Mapping, MutableMapping, Sequence
 
     from starlette.types import ASGIApp
 
@@ -87,7 +87,7 @@ class DownStorage(MultiWindowSupport):
     async def acquire(self, subject: str, asks: Sequence[Ask], *, lease: Lease | None, now: float) -> Grant | Shortfall:
         raise BudgetError("the store of limits is down")
 
-    async def give_back(self, lease_id: str, unspent: dict[str, int]) -> None:
+    async def give_back(self, lease_id: str, unspent: Mapping[str, int]) -> None:
         raise BudgetError("the store of limits is down")
 
     async def peek(self, subject: str, windows: Sequence[Window], *, now: float, need: int = 0) -> list[Level]:

@@ -53,8 +53,10 @@ def test_a_reset_lets_a_key_in_again(cli: Cli, server: httpx2.Client) -> None:
     assert _statuses(server, secret, 3) == [200, 200, 429]
     done = cli.json("keys", "reset", "prod-api", "--limits")["keys"][0]["status"]
     assert (done["windows"][0]["used"], done["quota"]["used"]) == (0, 2)
+    cli.ok("workers", "--wait")
     assert _statuses(server, secret, 2) == [200, 429]
     assert "0/3" in cli.ok("keys", "reset", "prod-api", "--quota", "--limits").stdout
+    cli.ok("workers", "--wait")
     assert _statuses(server, secret, 3) == [200, 200, 429]
 
 

@@ -201,3 +201,62 @@ async def test_many_at_once_get_exactly_what_there_is(storage: MultiWindowSuppor
 
 
 QUOTA_LARGE = Quota(1_000)
+
+
+async def held(storage: MultiWindowSupport, window: Window, now: float = NOW) -> int:
+    return (await storage.peek("key/a", [window], now=now))[0].held
+
+
+async def test_renewing_gives_back_what_is_unspent_in_the_same_step(storage: MultiWindowSupport) -> None:
+    await storage.acquire("key/a", asks(8, FIVE_HOURS), lease=Lease("lease-1", "worker", 10.0), now=NOW)
+    lease = Lease("lease-2", "worker", 10.0, "lease-1", {FIVE_HOURS.slot: 5})
+    assert await storage.acquire("key/a", asks(7, FIVE_HOURS), lease=lease, now=NOW + 1)
+    assert await used(storage, FIVE_HOURS) == [10]
+    assert await held(storage, FIVE_HOURS) == 7
+    await storage.give_back("lease-1", {FIVE_HOURS.slot: 3})
+    assert await used(storage, FIVE_HOURS) == [10]
+
+
+async def test_renewing_ends_the_old_lease_also_where_the_take_falls_short(storage: MultiWindowSupport) -> None:
+    await storage.acquire("key/a", asks(8, FIVE_HOURS), lease=Lease("lease-1", "worker", 10.0), now=NOW)
+    lease = Lease("lease-2", "worker", 10.0, "lease-1", {FIVE_HOURS.slot: 5})
+    short = await storage.acquire("key/a", asks(8, FIVE_HOURS), lease=lease, now=NOW + 1)
+    assert isinstance(short, Shortfall)
+    assert (short.used, short.retry_at) == ([3], None)
+    assert await used(storage, FIVE_HOURS) == [3]
+    assert await held(storage, FIVE_HOURS) == 0
+
+
+async def test_a_shortfall_tells_when_the_first_of_the_others_may_give_back(storage: MultiWindowSupport) -> None:
+    for number, seconds in enumerate([9.0, 5.0, 7.0]):
+        lease = Lease(f"lease-{number}", "another", seconds)
+        await storage.acquire("key/a", asks(3, FIVE_HOURS), lease=lease, now=NOW)
+    short = await storage.acquire("key/a", asks(2, FIVE_HOURS, DAY), lease=None, now=NOW + 1)
+    assert isinstance(short, Shortfall)
+    assert short.retry_at == pytest.approx(NOW + 5)
+    renewing = Lease("mine", "worker", 10.0, "lease-1", {})
+    renewed = await storage.acquire("key/a", asks(2, FIVE_HOURS, DAY), lease=renewing, now=NOW + 1)
+    assert isinstance(renewed, Shortfall)
+    assert renewed.retry_at == pytest.approx(NOW + 7)
+    late = await storage.acquire("key/a", asks(2, FIVE_HOURS, DAY), lease=None, now=NOW + 20)
+    assert isinstance(late, Shortfall)
+    assert late.retry_at is None
+
+
+async def test_after_its_deadline_a_lease_counts_as_spent(storage: MultiWindowSupport) -> None:
+    await storage.acquire("key/a", asks(8, FIVE_HOURS), lease=Lease("lease-1", "worker", 10.0), now=NOW)
+    assert await held(storage, FIVE_HOURS, NOW + 9) == 8
+    assert await held(storage, FIVE_HOURS, NOW + 10) == 0
+    renewing = Lease("lease-2", "worker", 10.0, "lease-1", {FIVE_HOURS.slot: 8})
+    assert not await storage.acquire("key/a", asks(3, FIVE_HOURS), lease=renewing, now=NOW + 10)
+    assert await used(storage, FIVE_HOURS) == [8]
+
+
+async def test_a_lease_of_a_window_that_was_restarted_holds_nothing(storage: MultiWindowSupport) -> None:
+    await storage.acquire("key/a", asks(10, FIVE_HOURS), lease=Lease("lease-1", "worker", 10.0), now=NOW)
+    await storage.restart("key/a", [FIVE_HOURS])
+    await storage.acquire("key/a", asks(10, FIVE_HOURS), lease=None, now=NOW)
+    assert await held(storage, FIVE_HOURS) == 0
+    short = await storage.acquire("key/a", asks(1, FIVE_HOURS), lease=None, now=NOW)
+    assert isinstance(short, Shortfall)
+    assert short.retry_at is None

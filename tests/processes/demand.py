@@ -28,6 +28,17 @@ async def until_all_is_spent(load: Load, limit: int) -> None:
     await load.send(_ROUND)
 
 
+async def until_all_is_used(load: Load, keys: KeyManager, key_id: str) -> None:
+    """Ask on until the first window is used up and nobody holds any of it, for as long as leases take to return."""
+    deadline = time.monotonic() + LEASES_RETURN_SECONDS
+    while time.monotonic() < deadline:
+        await load.send(_ROUND)
+        window = (await budgets(keys, key_id))[0]
+        if window.used >= window.limit and not window.held:
+            return
+        await asyncio.sleep(_PAUSE_SECONDS)
+
+
 async def until(true: Callable[[], bool | Awaitable[bool]], seconds: float) -> float:
     """Wait for something; how long it took. Raises `TimeoutError`."""
     begin = time.monotonic()

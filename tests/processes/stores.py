@@ -35,7 +35,7 @@ class Place(NamedTuple):
 
 @contextmanager
 def a_place(store: str, folder: Path, databases: Databases) -> Iterator[Place]:
-    """A new file, or a new database on the running service. Keys beside Redis live in a file."""
+    """A new file, or an empty database on the running service. Keys beside Redis live in a file."""
     file = f"sqlite:///{folder}/keys.db"
     if store == "sqlite":
         yield Place(store, file)
@@ -44,7 +44,7 @@ def a_place(store: str, folder: Path, databases: Databases) -> Iterator[Place]:
         yield Place(store, file, url)
         _forget(file, url)
     else:
-        with databases.empty(store) as url:
+        with databases.migrated(store) as url:
             yield Place(store, url)
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from httpx2 import AsyncClient
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
     from ak_guard.backends import Found
     from ak_guard.manager import Issued
@@ -416,6 +417,33 @@ async def test_while_a_worker_cannot_be_entered_nothing_is_remembered(
         for _ in range(3):
             assert await code(client, issued.secret) == "admitted"
         assert len(lookups) == 1
+
+
+@on_sqlite
+async def test_an_entry_whose_answer_was_lost_is_made_again(
+    client: AsyncClient, elsewhere: KeyManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issued = await elsewhere.create("prod-api")
+    really, lost = presence.enter, [True]
+
+    async def enter(connection: AsyncConnection, *report: Any) -> int:
+        newest = await really(connection, *report)
+        if lost:
+            lost.clear()
+            await connection.commit()
+            raise OSError("the reply is lost")
+        return newest
+
+    monkeypatch.setattr(presence, "enter", enter)
+    assert await code(client, issued.secret) == "admitted"
+    with statements("JOIN ak_keys ON") as lookups:
+
+        async def is_remembered() -> bool:
+            lookups.clear()
+            return await code(client, issued.secret) == "admitted" and not lookups
+
+        await until(is_remembered)
+    assert len(await elsewhere.workers()) == 1
 
 
 async def test_disable_waits_until_every_guard_has_confirmed(
