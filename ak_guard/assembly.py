@@ -76,7 +76,8 @@ def assemble(options: Options) -> Assembly:
         on_change=windows.drop if isinstance(windows, Leases) else None,
     )
     if isinstance(backend, KnowsWorkers):
-        backend.guarded(stale=options.stale_if_error, counters=place_of(options.limits))
+        stale = max(options.cache_ttl, options.stale_if_error)
+        backend.guarded(stale=stale, counters=place_of(options.limits))
     streams = None
     # Report mode refuses nothing, so it ends nothing either.
     if options.cut_streams and options.mode == "enforce":

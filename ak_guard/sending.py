@@ -40,8 +40,9 @@ def with_streams(send: Send, headers: Headers | None, streams: OpenStreams, case
             if headers is not None:
                 message["headers"] = [*message.get("headers", ()), *headers]
             case.start = message
-        elif case.stream is not None:
-            return case.stream.send(message)
+        elif (stream := case.stream) is not None:
+            ended: Awaitable[None] = stream.send(message)
+            return ended
         elif "more_body" in message and message["more_body"]:  # noqa: RUF019  # twice as fast as get()
             streams.enter(case, send)
         return send(message)

@@ -26,11 +26,11 @@ class SameCounters:
 
     async def check(self) -> None:
         """Raise `ConfigurationError` naming `limits` where guards are running and all of them count elsewhere."""
-        if not isinstance(self._backend, KnowsWorkers) or time.monotonic() < self._good_until:
+        if not self._place or not isinstance(self._backend, KnowsWorkers) or time.monotonic() < self._good_until:
             return
         # One that was killed stays listed for a while; it counts nothing any more.
         running = [worker for worker in await self._backend.workers() if not worker.silent]
-        places = [worker.counters for worker in running if worker.counters]
+        places = [worker.counters for worker in running if any(worker.counters)]
         if places and not any(self._place in named for named in places):
             theirs = ", ".join(sorted({place for named in places for place in named}))
             raise ConfigurationError(

@@ -74,25 +74,29 @@ class Account:
     def is_open(self) -> bool:
         return self.purse is not None and self._clock() < self.purse.deadline
 
-    def spend(self, asks: Sequence[Ask], now: float) -> Grant | Shortfall | None:
-        """Take from what is held; refuse what the store refused a moment ago; None where it must be asked."""
+    def spend(self, asks: Sequence[Ask], now: float, *, waited: bool = False) -> Grant | Shortfall | None:
+        """Take from what is held; refuse what the store refused a moment ago; None where it must be asked.
+
+        For who `waited` the answer has just come: its time may be short, but it was meant for him.
+        """
         self.used_at = self._clock()
         purse = self.purse
         units, requests = needs(asks)
-        if self._is_open_at(now) and purse is not None and purse.units >= units and purse.requests >= requests:
+        open_now = waited or self.is_open
+        if purse is not None and open_now and now < purse.until and purse.units >= units and purse.requests >= requests:
             purse.units -= units
             purse.requests -= requests
             used = [window.amount - left for window, left in zip(self.windows, purse.left(), strict=True)]
             return Grant([ask.need for ask in asks], used, purse.ends, list(purse.generations))
-        return self.refusal(asks, now)
+        return self.refusal(asks, now, waited=waited)
 
     def _is_open_at(self, now: float) -> bool:
         return self.is_open and self.purse is not None and now < self.purse.until
 
-    def refusal(self, asks: Sequence[Ask], now: float) -> Shortfall | None:
+    def refusal(self, asks: Sequence[Ask], now: float, *, waited: bool = False) -> Shortfall | None:
         """What the store said a moment ago, where that refuses these asks too."""
         short = self.short
-        if short is None or now >= short.until or self._clock() >= short.deadline:
+        if short is None or now >= short.until or (self._clock() >= short.deadline and not waited):
             return None
         full = [index for index, ask in enumerate(asks) if ask.need > short.left[index]]
         used = [window.amount - left for window, left in zip(self.windows, short.left, strict=True)]
@@ -187,12 +191,13 @@ class Account:
         """The store has granted what was asked."""
         self.lease_id = "" if sent.lease is None else sent.lease.id
         self._granted, self._granted_at = grant.taken, sent.at
-        # Told from before the call, so that it ends here before it ends in the store.
+        # When a sliding window frees is not when its bucket ends.
         ends = [
-            min(end, window.bounds(sent.now)[1]) if window.sliding else end
+            window.bounds(sent.now)[1] if window.sliding else end
             for window, end in zip(self.windows, grant.ends, strict=True)
         ]
-        until = min(ends, default=math.inf)
+        # Told from before the call, so that it ends here before it ends in the store.
+        until = min(sent.now + _SPEND_SECONDS, *ends)
         counts = zip(self.windows, grant.used, grant.taken, strict=True)
         left = [max(0, window.amount - used + taken) for window, used, taken in counts]
         self.purse = Purse(
@@ -203,7 +208,7 @@ class Account:
             generations=grant.generations,
             until=until,
             clock=self._clock,
-            deadline=sent.at + min(_SPEND_SECONDS, until - sent.now),
+            deadline=sent.at + until - sent.now,
         )
 
     def refused(self, sent: Sent, shortfall: Shortfall) -> None:
@@ -228,11 +233,14 @@ class Account:
                 exact=True,
             )
 
-    def still_left(self, sent: Sent) -> None:
-        """After a refusal some were granted what there was: those who were not are refused by what is left now."""
+    def still_left(self, sent: Sent, ends: list[float]) -> None:
+        """After a refusal some were granted what there was: those who were not are refused by what is left now.
+
+        `ends` are those of the refusal.
+        """
         if self.purse is not None:
             left = [max(0, count - taken) for count, taken in zip(self.purse.left(), self._granted, strict=True)]
-            self.short = Short(left, self.purse.ends, sent.now + SHORT_SECONDS, sent.at + SHORT_SECONDS)
+            self.short = Short(left, ends, sent.now + SHORT_SECONDS, sent.at + SHORT_SECONDS)
 
     def believe_nothing(self) -> None:
         """What the store said may not be true any more."""

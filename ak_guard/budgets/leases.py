@@ -66,7 +66,7 @@ class Leases(SpendsAtOnce):
         # First come, first served: who waits goes before who comes now.
         if (held.waiters or held.serving) and not waited:
             return None
-        return held.account.spend(asks, now)
+        return held.account.spend(asks, now, waited=waited)
 
     def unspend(self, subject: str, asks: Sequence[Ask], grant: Grant) -> None:
         desk = self._desks.get()
@@ -159,10 +159,12 @@ class Leases(SpendsAtOnce):
                 account.granted(sent, rest)
                 break
             short, short_sent, served = rest, sent, []
+        if len(batch) > 1 and not served and any(window.sliding for window in account.windows):
+            short = await self._each(account, batch, short, short_sent)
         others = [waiter for waiter in batch if waiter not in served]
         again = [waiter for waiter in others if not waiter.retried] if short.retry_at is not None else []
         if served:
-            account.still_left(sent)
+            account.still_left(sent, short.ends)
         else:
             account.refused(short_sent, short)
         desk.wake(held, [waiter for waiter in batch if waiter not in again])
@@ -173,6 +175,13 @@ class Leases(SpendsAtOnce):
             passed = desk.clock() - short_sent.at
             await asyncio.sleep(min(LEASE_SECONDS, max(0.0, short.retry_at - short_sent.now - passed)) + _GRACE_SECONDS)
             account.believe_nothing()
+
+    async def _each(self, account: Account, batch: Sequence[Waiter], short: Shortfall, sent: Sent) -> Shortfall:
+        """A sliding window frees sooner for one than for all who asked together."""
+        need = min(max(needs(waiter.asks)) for waiter in batch)
+        levels = await self.store.peek(account.subject, account.windows, now=sent.now, need=need)
+        ends = [end if level.end is None else level.end for level, end in zip(levels, short.ends, strict=True)]
+        return short._replace(ends=ends)
 
     async def _call(
         self, desk: Desk, account: Account, batch: Sequence[Waiter], *, extra: bool

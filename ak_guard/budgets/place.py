@@ -18,12 +18,14 @@ _PORTS: Final = {"redis": 6379, "rediss": 6379, "valkey": 6379, "valkeys": 6379,
 
 
 def place_of(limits: Storage | MultiWindowSupport | str | None) -> str:
-    """What the setting `limits` names: `redis://host:6379/0`, `beside the keys`, or memory with its process."""
+    """What the setting `limits` names: `redis://host:6379/0`, `beside the keys`, or memory with its process.
+
+    An object does not say where its store is: it has no place to compare.
+    """
     if limits is None:
         return BESIDE_THE_KEYS
     if not isinstance(limits, str):
-        # An object does not say where its store is; that both sides use the same kind is all that can be compared.
-        return f"a {type(limits).__name__}"
+        return ""
     parts = urlsplit(limits)
     scheme = parts.scheme.removeprefix("async+").removeprefix("ak-guard+")
     if scheme == "memory":

@@ -311,7 +311,8 @@ end
 -- What stays ---------------------------------------------------------------------------------------------------------
 
 local function keep_until(key, last)
-    if not own_time then
+    -- A hash without fields is gone by itself.
+    if not own_time or last == -math.huge then
         return
     elseif last == math.huge then
         redis.call("PERSIST", key)

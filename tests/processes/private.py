@@ -23,10 +23,18 @@ if TYPE_CHECKING:
 
 _START_SECONDS: Final = 20.0
 _END_SECONDS: Final = 20.0
+# Runs a server, says its id and ends with it. When standard input ends, because the tests have died, all end.
+_GUARDIAN: Final = """
+exec 3<&0
+"$@" >/dev/null 2>&1 3<&- & server=$!
+echo $server
+(read _ <&3; kill -KILL 0) & wait $server
+kill -KILL 0
+"""
 
 
 class Server:
-    """One server process and what it started. `answers` says whether it can be asked."""
+    """One server process. `answers` says whether it can be asked."""
 
     def __init__(
         self, command: Sequence[str], answers: Callable[[], bool], *, user: str | None, farewell: signal.Signals
@@ -35,21 +43,24 @@ class Server:
         self._answers = answers
         self._user = user
         self._farewell = farewell
-        self._process: subprocess.Popen[bytes] | None = None
+        self._guardian: subprocess.Popen[bytes] | None = None
+        self._pid = 0
 
     def start(self) -> None:
-        # A session of its own, so that all of it can be ended.
-        self._process = subprocess.Popen(
-            self._command,
+        self._guardian = subprocess.Popen(
+            ["sh", "-c", _GUARDIAN, "sh", *self._command],
             user=self._user,
-            stdout=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
             cwd="/",
         )
+        assert self._guardian.stdout is not None
+        self._pid = int(self._guardian.stdout.readline())
         deadline = time.monotonic() + _START_SECONDS
         while not self._answers():
-            if time.monotonic() > deadline or self._process.poll() is not None:
+            if time.monotonic() > deadline or self._guardian.poll() is not None:
                 raise RuntimeError(f"{Path(self._command[0]).name} does not answer")
             time.sleep(0.02)
 
@@ -62,14 +73,14 @@ class Server:
         self._end(signal.SIGKILL)
 
     def _end(self, number: signal.Signals) -> None:
-        if self._process is None:
+        guardian, self._guardian = self._guardian, None
+        if guardian is None:
             return
-        if number == signal.SIGKILL:
-            os.killpg(self._process.pid, number)
-        else:
-            self._process.send_signal(number)
-        self._process.wait(_END_SECONDS)
-        self._process = None
+        os.kill(self._pid, number)
+        guardian.wait(_END_SECONDS)
+        for pipe in (guardian.stdin, guardian.stdout):
+            assert pipe is not None
+            pipe.close()
 
 
 class _NoServer(Server):

@@ -28,8 +28,8 @@ async def only_leases_are_lost(crew: Crew, keys: KeyManager, key_id: str) -> Non
     """Of windows and quota alike as much is used as was admitted, and no more beyond it than a worker could hold."""
 
     async def all_agree() -> bool:
-        used = [budget.used for budget in await budgets(keys, key_id)]
-        return all(crew.admitted <= units <= crew.admitted + LEASE for units in used)
+        found = await budgets(keys, key_id)
+        return all(crew.admitted <= budget.used <= crew.admitted + budget.limit // 10 for budget in found)
 
     await until(all_agree, LEASES_RETURN_SECONDS)
 

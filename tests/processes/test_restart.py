@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.processes.demand import nothing_is_held, until_all_is_spent
-from tests.processes.load import Load
+from tests.processes.demand import nothing_is_held, until, until_all_is_spent, until_all_is_used
+from tests.processes.load import Load, ask
 from tests.processes.private import Server, a_private_place
-from tests.processes.stores import STORES, Place
+from tests.processes.stores import SHARED_STORES, STORES, Place
 from tests.processes.workers import WORKERS, Crew, Nursery
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 LIMIT = 1_000
 SPENT = 300
+RECOVERY_SECONDS = 2
 REFUSED = {(200, ""), (429, "rate_limit_exceeded")}
 
 
@@ -71,3 +74,39 @@ async def test_what_was_spent_is_spent_after_everything_was_started_again(
             assert (load.admitted, crew.admitted) == (left, SPENT + left)
     finally:
         crew.kill()
+
+
+@pytest.mark.parametrize("private", SHARED_STORES, indirect=True)
+async def test_when_the_server_of_the_store_is_killed_under_load_the_limit_still_stands(
+    nursery: Nursery, private: tuple[Place, Server], tmp_path: Path
+) -> None:
+    place, server = private
+    crew = Crew(nursery, place, tmp_path)
+    try:
+        async with place.manager() as keys:
+            issued = await keys.create("durable", limits=[f"{LIMIT}/1h", f"{2 * LIMIT}/1d"], quota=4 * LIMIT)
+            crew.start()
+            load = Load(crew.ports, issued.secret)
+            sending = asyncio.create_task(load.send(4 * LIMIT))
+            await until(lambda: crew.admitted >= LIMIT // 5, 10)
+            server.kill()
+            assert crew.admitted < LIMIT
+            server.start()
+            await sending
+            assert load.codes <= {*REFUSED, (503, "limits_unavailable")}
+            assert load.count(0) == 0
+
+            for port in crew.ports:
+                await until(partial(recovered, port, issued.secret), RECOVERY_SECONDS)
+            after = Load(crew.ports, issued.secret)
+            await after.send(LIMIT)
+            await until_all_is_used(after, keys, issued.key.id)
+            assert after.codes <= REFUSED
+            # What the store granted while it died, and nobody heard of, counts as spent.
+            assert LIMIT - WORKERS * LIMIT // 10 <= crew.admitted <= LIMIT
+    finally:
+        crew.kill()
+
+
+async def recovered(port: int, secret: str) -> bool:
+    return (await ask(port, secret)).status != 503

@@ -18,6 +18,7 @@ import ak_guard.database
 from ak_guard import ApiKeyMiddleware, BackendError, ConfigurationError, KeyManager
 from ak_guard.backends import SQLBackend
 from ak_guard.budgets import Ask, Window
+from ak_guard.budgets.sql import SQLStorage
 from ak_guard.database.migrate import upgrade
 from ak_guard.database.tables import HEAD, metadata
 from ak_guard.keys import digest
@@ -235,15 +236,16 @@ def test_a_plain_test_client_with_a_new_loop_for_each_request_works(url: str) ->
 async def test_a_request_that_goes_away_while_it_takes_leaves_nothing_taken(url: str) -> None:
     backend = SQLBackend(url)
     await backend.start()
+    storage = SQLStorage(backend.database)
     asks = [Ask(Window(10, 3_600), 4)]
     for steps in range(12):
-        call = asyncio.create_task(backend.counters.acquire("key/a", asks, lease=None, now=1.0))
+        call = asyncio.create_task(storage.acquire("key/a", asks, lease=None, now=1.0))
         for _ in range(steps):
             await asyncio.sleep(0)
         call.cancel()
         outcome = (await asyncio.gather(call, return_exceptions=True))[0]
-        await backend.counters.flush()
-        (level,) = await backend.counters.peek("key/a", [asks[0].window], now=1.0)
+        await storage.flush()
+        (level,) = await storage.peek("key/a", [asks[0].window], now=1.0)
         assert level.used == (0 if isinstance(outcome, asyncio.CancelledError) else 4), steps
     await backend.aclose()
 
