@@ -1,4 +1,4 @@
-"""Four workers over one store: the store for all tests of a file, the workers for each test."""
+"""Four workers over one store, for all tests of a file; each test has keys of its own."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.processes.stores import STORES, Place, a_place
-from tests.processes.workers import Crew, Nursery
+from tests.processes.workers import WORKERS, Crew, Nursery
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-    from pathlib import Path
 
     from ak_guard import KeyManager
     from tests.databases import Databases
@@ -37,11 +36,26 @@ async def keys(place: Place) -> AsyncIterator[KeyManager]:
         yield manager
 
 
-@pytest.fixture
-def crew(nursery: Nursery, place: Place, keys: KeyManager, tmp_path: Path) -> Iterator[Crew]:
-    """Four workers that serve; what they log of failures fails the test."""
-    workers = Crew(nursery, place, tmp_path)
-    workers.start()
+@pytest.fixture(scope="module")
+def ahead() -> tuple[float, ...]:
+    """By how many seconds the clock of each worker is fast."""
+    return (0.0,) * WORKERS
+
+
+@pytest.fixture(scope="module")
+def standing_crew(
+    nursery: Nursery, place: Place, ahead: tuple[float, ...], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Crew]:
+    workers = Crew(nursery, place, tmp_path_factory.mktemp("crew"), ahead)
     yield workers
     workers.kill()
-    assert "Traceback" not in workers.log
+
+
+@pytest.fixture
+def crew(standing_crew: Crew) -> Iterator[Crew]:
+    """Four workers that serve and have counted nothing yet; a failure that they log fails the test."""
+    standing_crew.start()
+    standing_crew.count_anew()
+    yield standing_crew
+    standing_crew.wake()
+    assert "Traceback" not in standing_crew.log

@@ -41,7 +41,7 @@ async def test_a_reset_of_limits_lets_every_worker_admit_again(crew: Crew, keys:
     await spend(crew, issued.secret, 60)
     await keys.reset(issued.key.id, limits=True)
     await all_answer(crew, issued.secret, 200)
-    await until_all_is_spent(Load(crew.ports, issued.secret), 60)
+    await until_all_is_spent(Load(crew.ports, issued.secret), 120 - crew.admitted)
     assert crew.admitted == 120
 
 
@@ -50,7 +50,7 @@ async def test_a_reset_of_the_quota_lets_every_worker_admit_again(crew: Crew, ke
     await spend(crew, issued.secret, 60)
     await keys.reset(issued.key.id, quota=True)
     await all_answer(crew, issued.secret, 200)
-    await until_all_is_spent(Load(crew.ports, issued.secret), 60)
+    await until_all_is_spent(Load(crew.ports, issued.secret), 120 - crew.admitted)
     assert crew.admitted == 120
 
 
@@ -59,7 +59,7 @@ async def test_a_raised_limit_lets_every_worker_admit_the_difference(crew: Crew,
     await spend(crew, issued.secret, 60)
     await keys.update(issued.key.id, limits=["100/1h", "600/1d"])
     await all_answer(crew, issued.secret, 200)
-    await until_all_is_spent(Load(crew.ports, issued.secret), 40)
+    await until_all_is_spent(Load(crew.ports, issued.secret), 100 - crew.admitted)
     assert crew.admitted == 100
 
 
@@ -70,7 +70,7 @@ async def test_a_raised_limit_of_a_group_lets_every_worker_admit_the_difference(
     await spend(crew, issued.secret, 60)
     await keys.update_group(Group(name, shared_limits=["100/1h"]))
     await all_answer(crew, issued.secret, 200)
-    await until_all_is_spent(Load(crew.ports, issued.secret), 40)
+    await until_all_is_spent(Load(crew.ports, issued.secret), 100 - crew.admitted)
     assert crew.admitted == 100
 
 

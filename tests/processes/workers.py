@@ -54,21 +54,23 @@ class Worker(NamedTuple):
 
 
 class Crew:
-    """All workers over one store, the fallen included in what they have `admitted`."""
+    """All workers over one store. `ahead` has an entry for each: by how many seconds its clock is fast."""
 
-    def __init__(self, nursery: Nursery, place: Place, folder: Path) -> None:
+    def __init__(self, nursery: Nursery, place: Place, folder: Path, ahead: Sequence[float] = (0.0,) * WORKERS) -> None:
         self.workers: list[Worker] = []
         self._nursery = nursery
         self._place = place
         self._folder = folder
+        self._ahead = ahead
         self._numbers = count()
         self._logs: list[Path] = []
         self._counts: list[Path] = []
+        self._counted = 0
 
-    def start(self, ahead: Sequence[float] = (0,) * WORKERS) -> None:
-        """Add a worker for each entry of `ahead`, whose clock is fast by so many seconds."""
+    def start(self) -> None:
+        """Bring in a worker for each that is missing."""
         jobs = []
-        for fast in ahead:
+        for fast in self._ahead[len(self.workers) :]:
             number = next(self._numbers)
             calls, log = self._folder / f"{number}.calls", self._folder / f"{number}.log"
             self._counts.append(calls)
@@ -76,14 +78,21 @@ class Crew:
             jobs.append(Job(number, self._place.backend, self._place.limits, fast, str(calls), str(log)))
         self.workers += self._nursery.bear(jobs)
 
+    def count_anew(self) -> None:
+        self._counted += self.admitted
+
     @property
     def ports(self) -> list[int]:
         return [worker.port for worker in self.workers]
 
     @property
     def admitted(self) -> int:
-        """How many requests reached the app, whether or not their answers reached a client."""
-        return sum(Calls.read(path) for path in self._counts)
+        """How many requests reached the app, whether or not their answers reached a client; the fallen included."""
+        return sum(Calls.read(path) for path in self._counts) - self._counted
+
+    def wake(self) -> None:
+        for worker in self.workers:
+            worker.signal(signal.SIGCONT)
 
     def stop(self) -> None:
         """End all workers as a deploy does: they are asked, and tidy up."""

@@ -52,7 +52,7 @@ def test_a_url_that_cannot_work_is_told_without_its_password(url: str, told: str
 
 
 def test_a_scheme_that_nobody_understands_is_told_what_there_is() -> None:
-    with pytest.raises(ConfigurationError, match="sqlite.*postgresql.*mysql"):
+    with pytest.raises(ConfigurationError, match=r"sqlite.*postgresql.*mysql"):
         backend_from_url("mongodb://u:hunter2secret@h/db")
 
 

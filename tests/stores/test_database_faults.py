@@ -192,10 +192,10 @@ async def test_a_full_disk_keeps_what_is_owed_until_there_is_room(file: SQLStora
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 async def test_a_read_only_folder_is_told(file: SQLStorage, tmp_path: Path) -> None:
     await file.database.aclose()
-    tmp_path.chmod(0o500)
+    tmp_path.chmod(0o500)  # noqa: ASYNC240  # nothing else runs
     (tmp_path / "keys.db").chmod(0o400)
     await fails(take(file))
-    tmp_path.chmod(0o700)
+    tmp_path.chmod(0o700)  # noqa: ASYNC240
     (tmp_path / "keys.db").chmod(0o600)
     assert await take(file)
 

@@ -65,8 +65,10 @@ async def used(store: SQLStorage, now: float = NOW) -> list[int]:
 
 async def rows_of(store: SQLStorage, table: Any) -> int:
     async with store.database.read(BudgetError) as connection:
-        real = table.c.slot != "" if table is windows else True
-        return int((await connection.execute(select(func.count()).select_from(table).where(real))).scalar_one())
+        query = select(func.count()).select_from(table)
+        if table is windows:
+            query = query.where(table.c.slot != "")
+        return int((await connection.execute(query)).scalar_one())
 
 
 @pytest.mark.parametrize("fault", ["before", "unheard"])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Wire:
         self._refusing = False
         self._open.set()
 
-    def __enter__(self) -> Wire:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -56,10 +57,8 @@ class Wire:
     def _hang_up(self) -> None:
         ends, self._ends = self._ends, []
         for end in ends:
-            try:
+            with contextlib.suppress(OSError):  # the other side was quicker
                 end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # the other side was quicker
             end.close()
 
     def _accept(self) -> None:
