@@ -53,13 +53,13 @@ class Account:
     """The balances of one subject. `clock` is monotonic, in seconds; `now` is that of the guard, since the epoch."""
 
     def __init__(self, subject: str, windows: tuple[Window, ...], clock: Callable[[], float]) -> None:
-        self.subject = subject
-        self.windows = windows
+        self.subject: str = subject
+        self.windows: tuple[Window, ...] = windows
         self.purse: Purse | None = None
         self.short: Short | None = None
-        self.lease_id = ""
+        self.lease_id: str = ""
         #: When anything was last asked of this account.
-        self.used_at = clock()
+        self.used_at: float = clock()
         self._clock = clock
         self._granted: list[int] = []
         self._granted_at = self.used_at

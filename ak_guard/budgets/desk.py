@@ -71,7 +71,7 @@ class Desk:
         self.numbers: itertools.count[int] = itertools.count(1)
         self.held: dict[str, Held] = {}
         #: Whether settlements are still to be written.
-        self.owes = False
+        self.owes: bool = False
         #: What was looked at lately, and when.
         self.seen: LRUCache[tuple[str, tuple[Window, ...], int], tuple[float, list[Level]]] = LRUCache(_SEEN)
         self._tick = tick

@@ -52,13 +52,13 @@ class Purse:
         exact: bool = False,
     ) -> None:
         """`left` is what each window has for everybody, `spare` what may be spent from here, neither of it below 0."""
-        self.windows = windows
+        self.windows: Sequence[Window] = windows
         self.ends: list[float] = ends
-        self.generations = generations
-        self.until = until
-        self.clock = clock
-        self.deadline = deadline
-        self.exact = exact
+        self.generations: Sequence[int] = generations
+        self.until: float = until
+        self.clock: Callable[[], float] | None = clock
+        self.deadline: float = deadline
+        self.exact: bool = exact
         counted = [window.unit == "units" for window in windows]
         self._all_units: bool = all(counted)
         self._left = left

@@ -72,6 +72,13 @@ class _Waiting:
     ops: list[Op] = field(default_factory=list)
     task: asyncio.Task[None] | None = None
 
+    def is_over(self, task: asyncio.Task[None]) -> None:
+        """Whoever still waits for a task that was cancelled, perhaps before it began, is told."""
+        if task.cancelled():
+            failed, self.ops, self.task = self.ops, [], None
+            for op in failed:
+                _fail(op, asyncio.CancelledError())
+
 
 class WriteQueue:
     """Bring takes and settlements to `write`, many in one call, settlements first.
@@ -126,6 +133,7 @@ class WriteQueue:
     def _start(self, waiting: _Waiting) -> None:
         if waiting.task is None:
             waiting.task = asyncio.create_task(self._run(waiting))
+            waiting.task.add_done_callback(waiting.is_over)
 
     async def _run(self, waiting: _Waiting) -> None:
         try:

@@ -9,7 +9,7 @@ from sqlalchemy import func, literal_column, text
 from sqlalchemy.dialects.mysql import insert
 
 from ak_guard.database.dialects import values_of
-from ak_guard.database.migrate import is_current, upgrade
+from ak_guard.database.migrate import upgrade
 from ak_guard.database.server import CONNECT_SECONDS, LOCK_SECONDS, PAUSE_SECONDS, Server
 from ak_guard.database.tables import windows
 from ak_guard.errors import BackendError
@@ -39,7 +39,7 @@ class MySQL(Server):
     def __init__(self, url: URL) -> None:
         super().__init__(url)
         errors: Any = import_module("asyncmy.errors" if url.get_driver_name() == "asyncmy" else "pymysql.err")
-        self.errors = (*self.errors, errors.MySQLError)
+        self.errors: tuple[type[Exception], ...] = (*self.errors, errors.MySQLError)
 
     def check(self) -> None:
         """Nothing to see from here."""
@@ -53,8 +53,6 @@ class MySQL(Server):
         return {"connect_timeout": CONNECT_SECONDS, "charset": "utf8mb4", "init_command": settings}
 
     async def migrate_alone(self, connection: AsyncConnection) -> None:
-        if await connection.run_sync(is_current):
-            return
         # Held by the session and not by a transaction, which each statement that makes a table would end.
         name = {"name": f"ak_guard {self.url.database}"[:64], "seconds": _MIGRATION_SECONDS}
         if (await connection.execute(text("SELECT GET_LOCK(:name, :seconds)"), name)).scalar() != 1:

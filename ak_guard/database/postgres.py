@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from ak_guard.database.dialects import values_of
-from ak_guard.database.migrate import is_current, upgrade
+from ak_guard.database.migrate import upgrade
 from ak_guard.database.server import CONNECT_SECONDS, LOCK_SECONDS, PAUSE_SECONDS, Server
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Postgres(Server):
     `idle_in_transaction_session_timeout`.
     """
 
-    errors = (*Server.errors, PostgresError, InterfaceError)
+    errors: tuple[type[Exception], ...] = (*Server.errors, PostgresError, InterfaceError)
 
     def __init__(self, url: URL) -> None:
         query = dict(url.query)
@@ -54,9 +54,6 @@ class Postgres(Server):
         return {"timeout": CONNECT_SECONDS, "server_settings": settings}
 
     async def migrate_alone(self, connection: AsyncConnection) -> None:
-        if await connection.run_sync(is_current):
-            return
-        await connection.rollback()
         async with connection.begin():
             await connection.execute(_LOCK, {"numbers": [_number(_MIGRATION)]})
             await connection.run_sync(upgrade)

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from ak_guard.database.dialects import Dialect
+from ak_guard.database.migrate import is_current
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -36,7 +37,7 @@ class Server(Dialect):
 
     @abstractmethod
     async def migrate_alone(self, connection: AsyncConnection) -> None:
-        """Bring the schema up to date over a new connection, while other starters wait."""
+        """Bring the schema up to date, while other starters wait."""
 
     def readers(self) -> AsyncEngine:
         return self._pool(_READERS, "REPEATABLE READ")
@@ -53,11 +54,16 @@ class Server(Dialect):
 
     async def _migrate(self) -> None:
         engine = self._engine("READ COMMITTED", patient=True)
+        async with asyncio.timeout(self.deadline):
+            connection = await engine.connect()
+            current = await connection.run_sync(is_current)
+            await connection.rollback()
         try:
-            async with asyncio.timeout(_MIGRATION_SECONDS), engine.connect() as connection:
-                await self.migrate_alone(connection)
+            if not current:
+                async with asyncio.timeout(_MIGRATION_SECONDS):
+                    await self.migrate_alone(connection)
         finally:
-            await engine.dispose()
+            await connection.close()
 
     def _pool(self, size: int, isolation: Any) -> AsyncEngine:
         return create_async_engine(
