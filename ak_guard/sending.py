@@ -23,7 +23,8 @@ def with_headers(send: Send, headers: Headers) -> Send:
     # No coroutine of its own: what it returns is awaited, and one less a message is worth having.
     def send_with_headers(message: Message) -> Awaitable[None]:
         if message["type"] in _STARTS:
-            message["headers"] = [*message.get("headers", ()), *headers]
+            # A copy: an app may send the same message for each request.
+            message = {**message, "headers": [*message.get("headers", ()), *headers]}
         return send(message)
 
     return send_with_headers
@@ -38,7 +39,7 @@ def with_streams(send: Send, headers: Headers | None, streams: OpenStreams, case
     def send_with_streams(message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             if headers is not None:
-                message["headers"] = [*message.get("headers", ()), *headers]
+                message = {**message, "headers": [*message.get("headers", ()), *headers]}
             case.start = message
         elif (stream := case.stream) is not None:
             ended: Awaitable[None] = stream.send(message)
@@ -58,7 +59,7 @@ def with_socket(send: Send, headers: Headers | None, streams: OpenStreams, case:
         if stream is not None:
             return stream.send(message)
         if headers is not None and message["type"] in _STARTS:
-            message["headers"] = [*message.get("headers", ()), *headers]
+            message = {**message, "headers": [*message.get("headers", ()), *headers]}
         if message["type"] == "websocket.accept":
             streams.enter(case, send)
         return send(message)

@@ -18,6 +18,7 @@ from tests.support import bearer, client_for, echo_app
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.types import Receive, Scope, Send
 
     from ak_guard import KeyManager
     from ak_guard.testing import ManualClock
@@ -271,3 +272,17 @@ async def test_while_the_store_is_away_budgets_can_be_counted_locally(clock: Man
         storage.away = False
         refused = await client.get("/", headers=bearer(issued.secret))
         assert refused.headers["ratelimit"] == '"1d";r=0;t=86400'
+
+
+async def test_a_message_that_the_app_sends_again_and_again_is_left_as_it_is(keys: KeyManager) -> None:
+    issued = await keys.create("prod-api", limits=["100/1m"])
+    start = {"type": "http.response.start", "status": 200, "headers": []}
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start)
+        await send({"type": "http.response.body", "body": b"pong"})
+
+    async with client_for(ApiKeyMiddleware(app, backend=keys.backend)) as client:
+        answers = [await client.get("/", headers=bearer(issued.secret)) for _ in range(3)]
+    assert [len(answer.headers.get_list("ratelimit")) for answer in answers] == [1, 1, 1]
+    assert start["headers"] == []

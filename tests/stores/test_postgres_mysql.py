@@ -152,8 +152,11 @@ async def test_a_server_whose_clock_is_behind_takes_over_and_rolls_no_window_bac
     # As if it had been counted by a server that is a day ahead of this one.
     columns = "start = start + 86400, " + ('"end" = "end" + 86400' if "postgres" in url else "`end` = `end` + 86400")
     ask(url, f"UPDATE ak_windows SET {columns} WHERE slot <> ''")
-    short = await storage.acquire("key/a", [Ask(daily, 1)], lease=None, now=time.time())
+    now = time.time()
+    short = await storage.acquire("key/a", [Ask(daily, 1)], lease=None, now=now)
     assert isinstance(short, Shortfall)
+    # Told from the start of the window, the latest time that anybody has seen, and not from this server's.
+    assert short.ends == [pytest.approx(now + 86_400, abs=1e-3)]
 
 
 async def test_names_and_subjects_differ_in_case_and_in_blanks(url: str, storage: SQLStorage) -> None:

@@ -76,10 +76,9 @@ class Wire:
                 threading.Thread(target=self._pass_on, args=(source, target), daemon=True).start()
 
     def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
-        try:
+        with contextlib.suppress(OSError):
             while data := source.recv(65_536):
                 self._open.wait()
                 target.sendall(data)
-            target.shutdown(socket.SHUT_WR)
-        except OSError:
-            return
+        with contextlib.suppress(OSError):
+            target.shutdown(socket.SHUT_RDWR)
