@@ -81,6 +81,8 @@ class Feed:
             self._quit()
             await asyncio.wait([self._reporter, self._follower])
         elif not self._loop.is_closed():
+            # Said there it would come when everything here is closed, and open it again.
+            await self._say_goodbye()
             self._loop.call_soon_threadsafe(self._quit)
 
     def _task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -139,7 +141,11 @@ class Feed:
     async def _leave(self) -> None:
         self._closing.add(asyncio.current_task())
         self.end()
-        if not self._entering:
+        await self._say_goodbye()
+
+    async def _say_goodbye(self) -> None:
+        entering, self._entering = self._entering, False
+        if not entering:
             return
         try:
             async with asyncio.timeout(_GOODBYE_SECONDS), self._database.write(BackendError) as connection:
