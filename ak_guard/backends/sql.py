@@ -170,11 +170,9 @@ class SQLBackend:
         return changed
 
     async def delete(self, key_id: str) -> None:
-        mine = select(secrets.c.digest).where(secrets.c.key_id == key_id)
         async with self.database.write(BackendError) as connection:
-            digests = (await connection.execute(mine)).scalars().all()
             await _one(connection, delete(keys).where(keys.c.id == key_id), key_id)
-            await announce(connection, key_id, digests)
+            await announce(connection, key_id)
         self._listeners.tell(key_id)
 
     async def add_secret(self, key: ApiKey, digest: bytes, *, old_until: float) -> None:

@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from sqlalchemy import delete, func, insert, select, text, update
 
 from ak_guard.database.now import store_now
-from ak_guard.database.tables import changes, revision, secrets
+from ak_guard.database.tables import changes, revision
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 #: Where PostgreSQL tells that a change was committed.
@@ -40,19 +38,15 @@ async def current_revision(connection: AsyncConnection) -> int:
     return found
 
 
-async def announce(connection: AsyncConnection, key_id: str | None, digests: Iterable[bytes] | None = None) -> None:
+async def announce(connection: AsyncConnection, key_id: str | None) -> None:
     """End an admin transaction with its revision and its change: of one key, or with None of what many share.
 
-    `digests` are those of the key as they are stored; without them they are read. Nothing may follow in the
-    transaction: from here on it holds the lock that every other administrator waits for.
+    Nothing may follow in the transaction: from here on it holds the lock that every other administrator waits for.
     """
-    if digests is None and key_id is not None:
-        digests = (await connection.execute(select(secrets.c.digest).where(secrets.c.key_id == key_id))).scalars()
-    named = [digest.hex() for digest in digests or ()]
     now = await store_now(connection)
     await connection.execute(update(revision).where(revision.c.id == 1).values(revision=revision.c.revision + 1))
     new = await current_revision(connection)
-    await connection.execute(insert(changes).values(revision=new, key_id=key_id, digests=named, at=now))
+    await connection.execute(insert(changes).values(revision=new, key_id=key_id, at=now))
     if new % _PRUNE_EVERY == 0:
         await _prune(connection, new, now)
     if connection.dialect.name == "postgresql":

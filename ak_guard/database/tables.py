@@ -125,7 +125,6 @@ changes: Final = Table(
     # None: anything may have changed.
     Column("key_id", String(64)),
     # Of its secrets, as they are stored, in hex.
-    Column("digests", JSON, nullable=False),
     Column("at", Double, nullable=False),
 )
 

@@ -21,7 +21,6 @@ def upgrade() -> None:
         "ak_changes",
         sa.Column("revision", sa.BigInteger, primary_key=True, autoincrement=False),
         sa.Column("key_id", sa.String(64)),
-        sa.Column("digests", sa.JSON, nullable=False),
         sa.Column("at", sa.Double, nullable=False),
     )
     create_table(
