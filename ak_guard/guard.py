@@ -44,7 +44,6 @@ class Case:
     denial: Denial | None = None
     #: The budgets as they stood when one of them was full.
     shortage: Shortage | None = None
-
     #: Of the secret that the request holds.
     digest = b""
     #: The door's own: how the response began, and the stream that it became.
@@ -53,6 +52,8 @@ class Case:
 
     def __init__(self, now: float, client: Address | None) -> None:
         self.now = now
+        #: When the budgets had been judged: what is told of them counts from here.
+        self.judged = now
         self.client = client
 
 
@@ -105,6 +106,8 @@ class Guard:
         case.subject = subject
 
         route = route_of(scope)
+        # Who has passed on this route passes again, until the key expires. So these rules may look at nothing but the
+        # key, its group, the client and the route; what looks at more stands behind them.
         if not subject.lets_in(case.client, route, case.now):
             case.denial = (
                 self._service.check(case.client)
@@ -129,7 +132,7 @@ class Guard:
             case.admission = Admission(subject.key, client, taken, self._realm)
         elif isinstance(taken, Shortage):
             case.shortage = taken
-            case.denial = budget_denial(subject.budget, taken, case.now)
+            case.denial = budget_denial(subject.budget, taken, case.judged)
         else:
             case.denial = taken
         return case
@@ -184,6 +187,8 @@ class Guard:
                 return await take_locally(budget, case.cost, charged, case.now, self._local)
             detail = "Limits cannot be checked at the moment."
             return Denial("limits_unavailable", detail, retry_after=_OUTAGE_RETRY_SECONDS)
+        finally:
+            case.judged = self._clock()
 
 
 def misconfigured() -> Denial:

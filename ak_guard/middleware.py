@@ -203,7 +203,7 @@ class ApiKeyMiddleware:
             receipt: Receipt = admission.receipt
             headers = None
             if self._ratelimit and receipt.left:
-                headers = shown.fields.render(receipt.left, receipt.ends, case.now)
+                headers = shown.fields.render(receipt.left, receipt.ends, case.judged)
             streams = assembly.streams
             if streams is None:
                 inner = send if headers is None else with_headers(send, headers)
@@ -252,7 +252,7 @@ class ApiKeyMiddleware:
         if not self._ratelimit or case.shortage is None or case.subject is None:
             return []
         shown: _Shown = case.subject.door or _Shown.of(case.subject)
-        return shown.fields.render(case.shortage.left, case.shortage.ends, case.now)
+        return shown.fields.render(case.shortage.left, case.shortage.ends, case.judged)
 
     async def _start(self) -> str | None:
         if self._assembly is None:
