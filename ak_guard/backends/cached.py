@@ -7,7 +7,7 @@ import logging
 import math
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from cachetools import LRUCache
 
@@ -45,6 +45,33 @@ class Entry(Generic[T]):
         return None if self.found is None else self.found.key.id
 
 
+class _Entries(LRUCache[bytes, Entry[T]]):
+    """Entries by digest, and by key: a change of one key costs the same however many are remembered."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self._digests: dict[str | None, tuple[bytes, ...]] = {}
+
+    def of(self, key_id: str) -> list[Entry[T]]:
+        return [self[digest] for digest in self._digests.get(key_id, ()) if digest in self]
+
+    def __setitem__(self, digest: bytes, entry: Entry[T], *more: Any) -> None:
+        # First, so that whatever happens nothing is remembered that a change would not find.
+        self._digests[entry.key_id] = (*self._others(entry.key_id, digest), digest)
+        super().__setitem__(digest, entry, *more)
+
+    def __delitem__(self, digest: bytes, *more: Any) -> None:
+        key_id = self[digest].key_id
+        super().__delitem__(digest, *more)
+        if others := self._others(key_id, digest):
+            self._digests[key_id] = others
+        else:
+            self._digests.pop(key_id, None)
+
+    def _others(self, key_id: str | None, digest: bytes) -> tuple[bytes, ...]:
+        return tuple(other for other in self._digests.get(key_id, ()) if other != digest)
+
+
 class CachedLookup(Generic[T]):
     """Remember for `ttl` seconds what a backend said, prepared by `prepare` once instead of once per request.
 
@@ -70,7 +97,7 @@ class CachedLookup(Generic[T]):
         self._stale = stale_if_error
         self._on_change = on_change
         # LRU with the deadline in the value: a TTLCache costs six times as much to read.
-        self._entries: LRUCache[bytes, Entry[T]] = LRUCache(size)
+        self._entries: _Entries[T] = _Entries(size)
         self._misses: LRUCache[bytes, Entry[T]] = LRUCache(size)
         self._flights: PerLoop[dict[tuple[bytes, int], asyncio.Future[Entry[T]]]] = PerLoop(dict)
         self._changes = 0
@@ -178,10 +205,9 @@ class CachedLookup(Generic[T]):
         with self._lock:
             self._changes += 1
             self._misses.clear()
-            for entry in list(self._entries.values()):
-                if key_id is None or entry.key_id == key_id:
-                    # It stays known, so that its holder is not taken for a stranger, but it counts for nothing.
-                    entry.asked_at = entry.fresh_until = -math.inf
+            for entry in list(self._entries.values()) if key_id is None else self._entries.of(key_id):
+                # It stays known, so that its holder is not taken for a stranger, but it counts for nothing.
+                entry.asked_at = entry.fresh_until = -math.inf
         if self._on_change is not None:
             self._on_change(key_id)
 

@@ -201,3 +201,21 @@ async def test_what_passed_once_is_judged_anew_for_another_address_route_and_tim
         assert await status("POST", "/v1/chat") == 200
     clock.move("1h")
     assert await status("POST", "/v1/chat") == 401
+
+
+async def test_a_change_finds_every_secret_of_its_key_and_no_other_however_full_the_memory_is(
+    clock: ManualClock,
+) -> None:
+    keys = KeyManager(MemoryBackend(), clock=clock)
+    cache = CachedLookup(keys.backend, lambda found: found, ttl=60, size=4, stale_if_error=60)
+    issued = [await keys.create(f"key-{number}") for number in range(4)]
+    newer = await keys.rotate(issued[3].key.id, grace="1h")
+    secrets = [digest(secret.encode()) for secret in (*(one.secret for one in issued), newer.secret)]
+    for secret in secrets:  # the fifth puts the first out
+        await cache.resolve(secret, clock())
+    assert [cache.get(secret, clock()) is not None for secret in secrets] == [False, True, True, True, True]
+    cache.drop(issued[3].key.id)
+    assert [cache.get(secret, clock()) is not None for secret in secrets] == [False, True, True, False, False]
+    assert [cache.knows(secret) for secret in secrets] == [False, True, True, True, True]
+    cache.drop(issued[0].key.id)
+    assert [cache.get(secret, clock()) is not None for secret in secrets] == [False, True, True, False, False]
