@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from ak_guard.records import ApiKey
 
 
-# How many callers and routes that passed every rule are remembered for one key.
-_REMEMBERED: Final = 256
+# How many callers and routes that passed every rule are remembered for one key. Each may have a path of its own, and
+# there may be a hundred thousand keys.
+_REMEMBERED: Final = 16
 
 
 class Subject:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cachetools import LRUCache
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
 
     from ak_guard.budgets.account import Account
     from ak_guard.budgets.base import Ask, Level
@@ -49,7 +49,8 @@ class Held:
     """An account, and who waits for it. `serving` while those who waited go before those who come now."""
 
     account: Account
-    waiters: list[Waiter] = field(default_factory=list)
+    #: In the order in which they came; leaving costs the same however many wait.
+    waiters: dict[Waiter, None] = field(default_factory=dict)
     flight: asyncio.Task[None] | None = None
     serving: bool = False
 
@@ -86,6 +87,11 @@ class Desk:
 
         self.clock: Callable[[], float] = own_clock
 
+    def of(self, subject: str) -> list[Held]:
+        """What is held of a subject, if anything."""
+        held = self.held.get(subject)
+        return [] if held is None else [held]
+
     def run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Do something that no request waits for, and that belongs to none."""
         task = self.loop.create_task(work, context=contextvars.Context())
@@ -93,12 +99,11 @@ class Desk:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def wake(self, held: Held, waiters: Sequence[Waiter]) -> None:
+    def wake(self, held: Held, waiters: Iterable[Waiter]) -> None:
         """Let these go on, in order, before anybody who comes now."""
         held.serving = True
-        for waiter in list(waiters):
-            if waiter in held.waiters:
-                held.waiters.remove(waiter)
+        for waiter in waiters:
+            held.waiters.pop(waiter, None)
             if not waiter.done.done():
                 waiter.done.set_result(None)
         # What is called soon is called in order, so this comes after all of them.

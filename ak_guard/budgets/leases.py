@@ -11,8 +11,8 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
-from ak_guard.budgets.account import LEASE_SECONDS, SHORT_SECONDS, Account, needs, refunds
-from ak_guard.budgets.base import Grant, SpendsAtOnce, log
+from ak_guard.budgets.account import LEASE_SECONDS, SHORT_SECONDS, Account, needs
+from ak_guard.budgets.base import Grant, SpendsAtOnce, log, refunds
 from ak_guard.budgets.desk import Desk, Held, Waiter
 from ak_guard.errors import BudgetError
 from ak_guard.loops import PerLoop
@@ -93,14 +93,13 @@ class Leases(SpendsAtOnce):
         if not (held.waiters or held.serving) and held.account.decides(asks, clock()):
             return
         waiter = Waiter(asks, clock, desk.loop.create_future())
-        held.waiters.append(waiter)
+        held.waiters[waiter] = None
         if held.flight is None:
             held.flight = desk.run(self._fly(desk, held))
         try:
             await waiter.done
         finally:
-            if waiter in held.waiters:
-                held.waiters.remove(waiter)
+            held.waiters.pop(waiter, None)
 
     async def _account(self, desk: Desk, subject: str, windows: tuple[Window, ...]) -> Held:
         """The account of these windows. One with other windows is closed first: its limits were changed."""
@@ -161,8 +160,10 @@ class Leases(SpendsAtOnce):
             short, short_sent, served = rest, sent, []
         if len(batch) > 1 and not served and any(window.sliding for window in account.windows):
             short = await self._each(account, batch, short, short_sent)
-        others = [waiter for waiter in batch if waiter not in served]
-        again = [waiter for waiter in others if not waiter.retried] if short.retry_at is not None else []
+        others = dict.fromkeys(batch)
+        for waiter in served:
+            del others[waiter]
+        again = {waiter for waiter in others if not waiter.retried} if short.retry_at is not None else set()
         if served:
             account.still_left(sent, short.ends)
         else:
@@ -296,21 +297,17 @@ class Leases(SpendsAtOnce):
     async def _let_go(self, subject: str) -> None:
         """Hold nothing of a subject, in whichever loop."""
         for desk in self._desks.values():
-            held = desk.held.get(subject)
-            if held is not None:
+            for held in desk.of(subject):
                 held.account.short = None
                 await self._return(held.account)
 
     def drop(self, key_id: str | None) -> None:
         """Rules or counters of a key have changed, None: of any. What was full may not be full any more."""
-        for desk in self._desks.values():
-            for subject, held in list(desk.held.items()):
-                if key_id is None or subject == f"key/{key_id}":
-                    held.account.believe_nothing()
+        self._believe_nothing(None if key_id is None else f"key/{key_id}")
 
-    def _believe_nothing(self, subject: str) -> None:
+    def _believe_nothing(self, subject: str | None) -> None:
         for desk in self._desks.values():
-            if (held := desk.held.get(subject)) is not None:
+            for held in list(desk.held.values()) if subject is None else desk.of(subject):
                 held.account.believe_nothing()
 
     async def aclose(self) -> None:
@@ -334,8 +331,8 @@ def _without(level: Level, own: tuple[int, int, int] | None) -> Level:
 
 def _decided(held: Held) -> list[Waiter]:
     """Those who wait and need not: enough is held for them, or it is known that there is not."""
-    account = held.account
-    enough = account.affords([waiter.asks for waiter in held.waiters], held.waiters[0].now())
+    account, waiters = held.account, list(held.waiters)
+    enough = account.affords([waiter.asks for waiter in waiters], waiters[0].now())
     if enough:
-        return held.waiters[:enough]
-    return [waiter for waiter in held.waiters if account.refusal(waiter.asks, waiter.now()) is not None]
+        return waiters[:enough]
+    return [waiter for waiter in waiters if account.refusal(waiter.asks, waiter.now()) is not None]

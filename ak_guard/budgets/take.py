@@ -58,7 +58,7 @@ async def take(budget: Budget, cost: int, charged: int, now: float) -> Receipt |
             await _refill(part, charged, budget.clock)
             now = budget.clock()
             # Of what stands behind, nothing is held for a request that is refused here.
-            if (short := _refusal(part, charged, now)) is not None:
+            if len(budget.parts) > 1 and (short := _refusal(part, charged, now)) is not None:
                 return await _refused(budget, charged, now, at, short)
         outcome = _spend(budget, cost, charged, now, waited=True)
         if outcome is not None:
