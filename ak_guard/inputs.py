@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -96,3 +97,10 @@ def _datetime(field: str, value: object) -> datetime:
 def grace(value: str | timedelta) -> int:
     """How long an old secret works on, in seconds."""
     return parse_duration(value, "grace")
+
+
+def wait(field: str, seconds: float | None) -> None:
+    """Raise `InputError` for what is no time to wait, in seconds; None waits for nothing."""
+    number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if seconds is not None and not (number and 0 <= seconds < math.inf):
+        raise InputError(field, f"{seconds!r} must be a number of seconds from 0 up")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import secrets
 import time
@@ -230,7 +229,7 @@ class KeyManager:
         Guards elsewhere follow within a second while they reach the store. With `wait` this returns when all of them
         have confirmed it, and raises `Unconfirmed` when after so many seconds one has not.
         """
-        _check_wait("wait", wait)
+        inputs.wait("wait", wait)
         key = await self.update(key_id, enabled=False)
         await self._confirmed(wait)
         return key
@@ -241,7 +240,7 @@ class KeyManager:
 
     async def delete(self, key_id: str, *, wait: float | None = None) -> None:
         """Remove a key for good, with its secrets and counters. `wait` is that of `disable`."""
-        _check_wait("wait", wait)
+        inputs.wait("wait", wait)
         await self.backend.delete(_known_shape(key_id))
         for counters in {id(store): store for store in (self._quotas, self._windows)}.values():
             await counters.forget(f"key/{key_id}")
@@ -357,7 +356,7 @@ class KeyManager:
         Whoever did not answer in time is named with the moment until which it may act on what it knew before. A backend
         that does not know its guards is in this process, where changes are at once.
         """
-        _check_wait("timeout", timeout)
+        inputs.wait("timeout", timeout)
         if not isinstance(self.backend, KnowsWorkers):
             return Confirmation(0.0)
         return await self.backend.confirm(timeout=timeout)
@@ -383,13 +382,6 @@ class KeyManager:
     async def _budget(self, key: ApiKey) -> Budget:
         group = await self._group(key.group)
         return key_budget(key, group, windows=self._windows, quotas=self._quotas, clock=self._clock)
-
-
-def _check_wait(field: str, seconds: float | None) -> None:
-    """Before anything is changed."""
-    number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    if seconds is not None and not (number and 0 <= seconds < math.inf):
-        raise InputError(field, f"{seconds!r} must be a number of seconds from 0 up")
 
 
 def _known_shape(key_id: str) -> str:

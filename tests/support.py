@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -94,3 +97,13 @@ def running(app: Any, **options: Any) -> Iterator[str]:
         server.should_exit = True
         thread.join(timeout=10)
         listener.close()
+
+
+async def printed_by_processes(count: int, script: str, *arguments: str) -> list[int]:
+    """The number that each of so many processes prints, all running this script at the same time."""
+
+    def run() -> int:
+        command = [sys.executable, "-c", script, *arguments]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True, timeout=50).stdout)
+
+    return await asyncio.gather(*(asyncio.to_thread(run) for _ in range(count)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ak_guard.budgets.base import Ask, Change, Grant, Lease, Shortfall
+from ak_guard.budgets.base import Ask, Change, Grant, Lease, Shortfall, refunds
 from ak_guard.budgets.purse import Purse
 
 if TYPE_CHECKING:
@@ -305,12 +305,6 @@ class Account:
 
     def _extra(self) -> int:
         return int(self._rate * LEASE_SECONDS) if self._rate >= _LEAST_RATE else 0
-
-
-def refunds(asks: Sequence[Ask], grant: Grant) -> list[Change]:
-    """What takes a grant of these asks back."""
-    pairs = zip(asks, grant.generations, strict=True)
-    return [Change(ask.window, -ask.need, generation) for ask, generation in pairs if ask.need]
 
 
 def needs(asks: Sequence[Ask]) -> tuple[int, int]:

@@ -103,6 +103,12 @@ class Grant(NamedTuple):
         return True
 
 
+def refunds(asks: Sequence[Ask], grant: Grant) -> list[Change]:
+    """What takes a grant of these asks back."""
+    parts = zip(asks, grant.taken, grant.generations, strict=True)
+    return [Change(ask.window, -units, generation) for ask, units, generation in parts if units]
+
+
 class Shortfall(NamedTuple):
     """Nothing was taken. `full` are the indices of the asks that did not fit.
 

@@ -4,27 +4,18 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ak_guard.budgets import rows
-from ak_guard.budgets.base import Grant, Shortfall
+from ak_guard.budgets.base import Shortfall
+from ak_guard.budgets.lent import Open, next_deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-    from ak_guard.budgets.base import Row
+    from ak_guard.budgets.base import Grant
     from ak_guard.budgets.queue import Op, Owed
     from ak_guard.budgets.rows import Rows
-    from ak_guard.budgets.windows import Window
-
-
-class Open(NamedTuple):
-    """A lease: units and generation of each slot it took from, and until when it may give them back."""
-
-    subject: str
-    worker: str
-    deadline: float
-    units: list[tuple[str, int, int]]
 
 
 @dataclass(slots=True, eq=False)
@@ -62,11 +53,6 @@ class Book:
                 self.touched.add((op.subject, slot))
         return None
 
-    def held(self, subject: str, slot: str, row: Row | None) -> int:
-        """Units of a window that are under leases."""
-        parts = [part for opened in self.leases.values() if opened.subject == subject for part in opened.units]
-        return sum(units for at, units, generation in parts if row and at == slot and generation == row.generation)
-
     def _acquire(self, op: Op) -> Grant | Shortfall | None:
         if op.lease is not None and op.lease.renews:
             self._end(op.lease.renews, op.lease.unspent)
@@ -77,7 +63,8 @@ class Book:
         outcome = rows.take(mine, op.asks, now, _next_generation)
         ends = [end - now + op.now for end in outcome.ends] if now != op.now else outcome.ends
         if isinstance(outcome, Shortfall):
-            deadline = self._next_deadline(op.subject, [op.asks[index].window for index in outcome.full])
+            slots = [op.asks[index].window.slot for index in outcome.full]
+            deadline = next_deadline(self.leases.values(), op.subject, slots, mine)
             retry_at = None if deadline is None else deadline - now + op.now
             return outcome._replace(ends=ends, retry_at=retry_at)
         slots = [ask.window.slot for ask in op.asks]
@@ -100,20 +87,6 @@ class Book:
         for slot, taken, generation in ended.units:
             if rows.give_back(mine, slot, min(taken, unspent.get(slot, 0)), generation):
                 self.touched.add((ended.subject, slot))
-
-    def _next_deadline(self, subject: str, full: Sequence[Window]) -> float | None:
-        slots = {window.slot for window in full}
-        mine = self.rows.get(subject, {})
-        holding = [
-            opened.deadline
-            for opened in self.leases.values()
-            if opened.subject == subject
-            and any(
-                units and slot in slots and (row := mine.get(slot)) is not None and row.generation == generation
-                for slot, units, generation in opened.units
-            )
-        ]
-        return min(holding, default=None)
 
     def _time(self, subject: str, told: float) -> float:
         """When it is for this subject: a store that took over with a clock behind rolls no window back."""

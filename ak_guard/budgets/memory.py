@@ -7,31 +7,24 @@ import itertools
 import math
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from limits.aio.storage import Storage
 
 from ak_guard.budgets import rows
 from ak_guard.budgets.base import Change, Grant, Lease, Level, Promise, Shortfall, SpendsAtOnce
+from ak_guard.budgets.lent import Open, held, next_deadline
 from ak_guard.budgets.purse import Purse
 from ak_guard.budgets.windows import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ak_guard.budgets.base import Ask
 
 # Subjects are swept by the minute in which their last window ends, a few with each new one: no hit pays for all.
 _SWEEP_SECONDS: Final = 64
 _SWEEP_STEP: Final = 4
-
-
-class _Open(NamedTuple):
-    """A lease: what was taken from each slot, and from which generation of its window."""
-
-    subject: str
-    deadline: float
-    parts: list[tuple[str, int, int]]
 
 
 class MemoryStorage(Storage, SpendsAtOnce):
@@ -57,7 +50,7 @@ class MemoryStorage(Storage, SpendsAtOnce):
         self._subjects: dict[str, rows.Rows] = {}
         # What a purse has spent is counted in the rows when it is closed. One is open per subject at most.
         self._purses: dict[str, Purse] = {}
-        self._leases: dict[str, _Open] = {}
+        self._leases: dict[str, Open] = {}
         self._due: dict[int, list[str]] = {}
         self._due_order: list[int] = []
         self._next_generation = itertools.count(1).__next__
@@ -113,11 +106,14 @@ class MemoryStorage(Storage, SpendsAtOnce):
             await self.give_back(lease.renews, lease.unspent)
         outcome = self.spend(subject, asks, now=now)
         if isinstance(outcome, Shortfall):
-            return outcome._replace(retry_at=self._retry_at(subject, [asks[index].window for index in outcome.full]))
+            slots = [asks[index].window.slot for index in outcome.full]
+            return outcome._replace(
+                retry_at=next_deadline(self._leases.values(), subject, slots, self._subjects.get(subject, {}))
+            )
         if lease is not None:
             slots = [ask.window.slot for ask in asks]
-            parts = list(zip(slots, outcome.taken, outcome.generations, strict=True))
-            self._leases[lease.id] = _Open(subject, now + lease.seconds, parts)
+            units = list(zip(slots, outcome.taken, outcome.generations, strict=True))
+            self._leases[lease.id] = Open(subject, lease.worker, now + lease.seconds, units)
         return outcome
 
     async def give_back(self, lease_id: str, unspent: Mapping[str, int]) -> None:
@@ -125,15 +121,17 @@ class MemoryStorage(Storage, SpendsAtOnce):
         if ended is None:
             return
         mine = self._rows(ended.subject)
-        for slot, taken, generation in ended.parts:
+        for slot, taken, generation in ended.units:
             rows.give_back(mine, slot, min(taken, unspent.get(slot, 0)), generation)
 
     async def peek(self, subject: str, windows: Sequence[Window], *, now: float, need: int = 0) -> list[Level]:
         mine = self._rows(subject)
         self._drop_dead_leases(now)
+        found = [(window, mine.get(window.slot)) for window in windows]
+        leases = self._leases.values()
         return [
-            rows.level(window, mine.get(window.slot), now, held=self._held(subject, window), need=need)
-            for window in windows
+            rows.level(window, row, now, held=held(leases, subject, window.slot, row), need=need)
+            for window, row in found
         ]
 
     async def restart(self, subject: str, windows: Sequence[Window]) -> None:
@@ -181,22 +179,6 @@ class MemoryStorage(Storage, SpendsAtOnce):
         """A lease past its deadline counts as spent."""
         for dead in [lease_id for lease_id, opened in self._leases.items() if now >= opened.deadline]:
             del self._leases[dead]
-
-    def _held(self, subject: str, window: Window) -> int:
-        """Units under open leases of this window."""
-        return sum(units for _, units in self._open_on(subject, window))
-
-    def _retry_at(self, subject: str, full: Sequence[Window]) -> float | None:
-        return min((deadline for window in full for deadline, _ in self._open_on(subject, window)), default=None)
-
-    def _open_on(self, subject: str, window: Window) -> Iterator[tuple[float, int]]:
-        """Deadline and units of each lease that holds something of a window as it is now."""
-        row = self._subjects.get(subject, {}).get(window.slot)
-        for opened in self._leases.values():
-            for slot, taken, generation in opened.parts:
-                mine = opened.subject == subject and slot == window.slot and taken
-                if mine and row is not None and generation == row.generation:
-                    yield opened.deadline, taken
 
     def _remember_end(self, subject: str, mine: rows.Rows) -> None:
         """Note when the last of a subject's windows can be forgotten."""

@@ -11,7 +11,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from ak_guard.budgets.base import Ask, Change, Grant, Lease
+from ak_guard.budgets.base import Ask, Change, Grant, Lease, refunds
 from ak_guard.errors import BudgetError
 from ak_guard.loops import PerLoop
 
@@ -194,11 +194,10 @@ class WriteQueue:
     def _refund(self, op: Op, outcome: object) -> None:
         if not isinstance(outcome, Grant):
             return
-        parts = list(zip(op.asks, outcome.taken, outcome.generations, strict=True))
         if op.lease is None:
-            self.owe(op.subject, [Change(ask.window, -units, generation) for ask, units, generation in parts], op.now)
+            self.owe(op.subject, refunds(op.asks, outcome), op.now)
             return
-        unspent = {ask.window.slot: units for ask, units, _ in parts}
+        unspent = {ask.window.slot: units for ask, units in zip(op.asks, outcome.taken, strict=True)}
         returned = Op("give_back", op.subject, lease_id=op.lease.id, unspent=unspent, abandoned=True)
         self._waiting.get().ops.append(returned)
 

@@ -15,7 +15,7 @@ from limits.aio.storage import Storage
 from redis.exceptions import RedisError
 
 from ak_guard.budgets import rows
-from ak_guard.budgets.base import Change, Grant, Lease, Level, MultiWindowSupport, Promise, Shortfall
+from ak_guard.budgets.base import Change, Grant, Lease, Level, MultiWindowSupport, Promise, Shortfall, refunds
 from ak_guard.budgets.redis_address import parse_address
 from ak_guard.budgets.redis_client import connect
 from ak_guard.budgets.redis_debts import Debts
@@ -89,9 +89,7 @@ class RedisStorage(Storage, MultiWindowSupport):
         levels = []
         for window in windows:
             row, held = found.get(window.slot, (None, 0))
-            level = rows.level(window, row, at, held=held, need=need)
-            start, end = (None if moment is None else moment + (now - at) for moment in (level.start, level.end))
-            levels.append(level._replace(start=start, end=end))
+            levels.append(rows.told(rows.level(window, row, at, held=held, need=need), now - at))
         return levels
 
     async def restart(self, subject: str, windows: Sequence[Window]) -> None:
@@ -175,8 +173,7 @@ class RedisStorage(Storage, MultiWindowSupport):
             return
         grant = asked.result()
         if lease is None and isinstance(grant, Grant):
-            parts = zip(asks, grant.taken, grant.generations, strict=True)
-            self.settle(subject, [Change(ask.window, -units, name) for ask, units, name in parts if units], now=now)
+            self.settle(subject, refunds(asks, grant), now=now)
 
     async def _settle(self, subjects: Sequence[str]) -> None:
         for first in range(0, len(subjects), _STEP):

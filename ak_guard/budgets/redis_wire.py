@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ak_guard.budgets.base import Grant, Row, Shortfall
-from ak_guard.budgets.rows import free_at
+from ak_guard.budgets.rows import frees
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,10 +86,7 @@ def outcome(asks: Sequence[Ask], answer: Sequence[str], now: float) -> Grant | S
     rows = [_row(text) for text in answer[2].split()]
     used, units = ([int(count) for count in line.split()] for line in answer[3:5])
     full = units if verdict == "short" else []
-    ends = [
-        free_at(window, row, need if index in full else window.amount - count + 1, at) + late
-        for index, ((window, need, _), row, count) in enumerate(zip(asks, rows, used, strict=True))
-    ]
+    ends = [end + late for end in frees(asks, rows, used, full, at)]
     if verdict == "short":
         first = _time(answer[5])
         return Shortfall(full, used, ends, None if math.isinf(first) else first + late)

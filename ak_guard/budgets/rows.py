@@ -37,11 +37,7 @@ def take(rows: Rows, asks: Sequence[Ask], now: float, next_generation: Callable[
         current.append(row)
         used.append(count)
     if full:
-        ends = [
-            free_at(window, row, need if index in full else window.amount - count + 1, now)
-            for index, ((window, need, _), row, count) in enumerate(zip(asks, current, used, strict=True))
-        ]
-        return Shortfall(full, used, ends)
+        return Shortfall(full, used, frees(asks, current, used, full, now))
     taken = [need for _, need, _ in asks]
     for index, extra in _extras(asks, used).items():
         taken[index] += extra
@@ -53,11 +49,17 @@ def take(rows: Rows, asks: Sequence[Ask], now: float, next_generation: Callable[
                 rows[window.slot] = row
             row.used += taken[index]
             used[index] += taken[index]
-    ends = [
-        row.end if not window.sliding else free_at(window, row, window.amount - count + 1, now)
-        for (window, _, _), row, count in zip(asks, current, used, strict=True)
+    return Grant(taken, used, frees(asks, current, used, full, now), [row.generation for row in current])
+
+
+def frees(
+    asks: Sequence[Ask], current: Sequence[Row], used: Sequence[int], full: Sequence[int], now: float
+) -> list[float]:
+    """When what was asked fits into each window that is full, and when one more fits into each other."""
+    return [
+        free_at(window, row, need if index in full else window.amount - count + 1, now)
+        for index, ((window, need, _), row, count) in enumerate(zip(asks, current, used, strict=True))
     ]
-    return Grant(taken, used, ends, [row.generation for row in current])
 
 
 def _extras(asks: Sequence[Ask], used: Sequence[int]) -> dict[int, int]:
@@ -115,6 +117,12 @@ def level(window: Window, row: Row | None, now: float, *, held: int = 0, need: i
         wanted = max(need, min(window.amount, window.amount - used + 1))
         return Level(used, held, row.start, free_at(window, row, max(1, wanted), now), row.generation)
     return Level(used, held, row.start, None if math.isinf(row.end) else row.end, row.generation)
+
+
+def told(level: Level, ahead: float) -> Level:
+    """A level in the time of a caller whose clock is `ahead` of the store's, in seconds."""
+    start, end = (None if moment is None else moment + ahead for moment in (level.start, level.end))
+    return level._replace(start=start, end=end)
 
 
 def change(rows: Rows, settled: Change, now: float, next_generation: Callable[[], int]) -> bool:

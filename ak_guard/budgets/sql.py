@@ -12,7 +12,8 @@ from limits.aio.storage import Storage
 
 from ak_guard.budgets import rows
 from ak_guard.budgets.base import Change, Grant, Level, MultiWindowSupport, Promise, Row, Shortfall, log
-from ak_guard.budgets.book import Book, Open
+from ak_guard.budgets.book import Book
+from ak_guard.budgets.lent import Open, held
 from ak_guard.budgets.queue import Op, WriteQueue
 from ak_guard.budgets.windows import Window
 from ak_guard.database.counters import Counters
@@ -91,10 +92,10 @@ class SQLStorage(Storage, MultiWindowSupport):
         here = now if book.now is None else book.now
         mine = book.rows.get(subject, {})
         levels = [
-            rows.level(window, row, here, held=book.held(subject, window.slot, row), need=need)
+            rows.level(window, row, here, held=held(book.leases.values(), subject, window.slot, row), need=need)
             for window, row in ((window, mine.get(window.slot)) for window in windows)
         ]
-        return levels if here == now else [_as_told(level, now - here) for level in levels]
+        return levels if here == now else [rows.told(level, now - here) for level in levels]
 
     async def _write(self, batches: Sequence[Batch], ops: Sequence[Op]) -> list[Grant | Shortfall | None]:
         for attempt in range(1, _TRIES + 1):
@@ -198,13 +199,6 @@ class SQLStorage(Storage, MultiWindowSupport):
 
     async def clear(self, key: str) -> None:
         await self.forget(key)
-
-
-def _as_told(level: Level, ahead: float) -> Level:
-    """In the time of a caller whose clock is `ahead` of the store's, in seconds."""
-    if level.start is None:
-        return level
-    return level._replace(start=level.start + ahead, end=None if level.end is None else level.end + ahead)
 
 
 async def _save(counters: Counters, book: Book, batches: Sequence[Batch]) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ak_guard import inputs
 from ak_guard.backends.workers import Confirmation
 from ak_guard.cli import ask, documents, exits, issue, show, workers
 from ak_guard.cli.desk import AsJson, Db, Desk, examples
@@ -28,8 +29,7 @@ def enable(context: typer.Context, keys: KeyIds, db: Db = None, as_json: AsJson 
 
     changed = desk.run(work)
     document = {"keys": [documents.key(key, desk.now) for key in changed]}
-    desk.answer(document, *(f"enabled {key.name} ({key.id})" for key in changed))
-    desk.note_delay()
+    _answer(desk, document, [f"enabled {key.name} ({key.id})" for key in changed], None)
 
 
 def disable(
@@ -42,7 +42,7 @@ def disable(
 ) -> None:
     """Refuse keys. If one is not found, none is changed."""
     desk = Desk(context, db, as_json)
-    workers.check_timeout(timeout)
+    inputs.wait("--timeout", timeout)
 
     async def work(manager: KeyManager) -> tuple[list[ApiKey], Confirmation | None]:
         changed = [await manager.disable(key.id) for key in await find_keys(manager, keys)]
@@ -99,7 +99,7 @@ def delete(
 ) -> None:
     """Remove keys for good, with their secrets and counters. Asks for each name unless --yes is given."""
     desk = Desk(context, db, as_json)
-    workers.check_timeout(timeout)
+    inputs.wait("--timeout", timeout)
 
     async def work(manager: KeyManager) -> tuple[list[ApiKey], Confirmation | None]:
         found = await find_keys(manager, keys)

@@ -2,28 +2,21 @@
 
 # No `from __future__ import annotations`: see desk.py.
 
-import math
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
+from ak_guard import inputs
 from ak_guard.backends.workers import Confirmation, Worker
 from ak_guard.cli import documents, exits, show, words
 from ak_guard.cli.desk import AsJson, Db, Desk, examples
-from ak_guard.errors import InputError
 from ak_guard.manager import CONFIRM_SECONDS, KeyManager
 
 Wait = Annotated[
     bool, typer.Option("--wait", help="Return when every running app has heard of it; ends with 5 if one does not.")
 ]
 Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="How long --wait waits at most.")]
-
-
-def check_timeout(timeout: float) -> None:
-    """Before anything is changed."""
-    if not 0 <= timeout < math.inf:
-        raise InputError("--timeout", f"{timeout!r} must be a number of seconds from 0 up")
 
 
 def told(confirmation: Confirmation) -> str:
@@ -60,7 +53,7 @@ def workers(
     A worker that is silent was stopped, paused or cut off. It lets in keys that it knew for a while longer, then none.
     """
     desk = Desk(context, db, as_json)
-    check_timeout(timeout)
+    inputs.wait("--timeout", timeout)
 
     async def work(manager: KeyManager) -> tuple[Confirmation | None, Sequence[Worker]]:
         return await manager.confirm(timeout=timeout) if wait else None, await manager.workers()

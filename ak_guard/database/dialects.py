@@ -80,3 +80,9 @@ def was_undone(error: BaseException) -> bool:
 def values_of(table: Table) -> list[str]:
     """The columns that an upsert replaces."""
     return [column.name for column in table.c if not column.primary_key]
+
+
+def replacing(new: Any, table: Table) -> Any:
+    """`new`, an insert of PostgreSQL's or SQLite's own, made an upsert in the words that both understand."""
+    replaced = {name: new.excluded[name] for name in values_of(table)}
+    return new.on_conflict_do_update(index_elements=list(table.primary_key.columns), set_=replaced)

@@ -9,7 +9,7 @@ from asyncpg import InterfaceError, PostgresError  # type: ignore[import-untyped
 from sqlalchemy import BigInteger, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
-from ak_guard.database.dialects import values_of
+from ak_guard.database.dialects import replacing
 from ak_guard.database.migrate import upgrade
 from ak_guard.database.server import CONNECT_SECONDS, LOCK_SECONDS, PAUSE_SECONDS, Server
 
@@ -63,9 +63,8 @@ class Postgres(Server):
         await connection.execute(_LOCK, {"numbers": sorted({_number(f"subject {subject}") for subject in subjects})})
 
     def upsert(self, table: Table) -> Insert:
-        new = insert(table)
-        replaced = {name: new.excluded[name] for name in values_of(table)}
-        return new.on_conflict_do_update(index_elements=list(table.primary_key.columns), set_=replaced)
+        upsert: Insert = replacing(insert(table), table)
+        return upsert
 
 
 def _number(name: str) -> int:

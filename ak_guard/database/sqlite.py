@@ -10,7 +10,7 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from ak_guard.database.dialects import Dialect, values_of
+from ak_guard.database.dialects import Dialect, replacing
 from ak_guard.database.migrate import upgrade
 from ak_guard.errors import ConfigurationError
 
@@ -73,9 +73,8 @@ class SQLite(Dialect):
         """Nothing to do: who writes is alone."""
 
     def upsert(self, table: Table) -> Insert:
-        new = insert(table)
-        replaced = {name: new.excluded[name] for name in values_of(table)}
-        return new.on_conflict_do_update(index_elements=list(table.primary_key.columns), set_=replaced)
+        upsert: Insert = replacing(insert(table), table)
+        return upsert
 
 
 def _begin_with(engine: Engine, begin: str) -> None:

@@ -21,7 +21,7 @@ from ak_guard.database.engine import Database
 from ak_guard.database.tables import HEAD
 from ak_guard.testing import ready_key
 from tests.databases import ask
-from tests.support import bearer, echo_app
+from tests.support import bearer, echo_app, printed_by_processes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -94,13 +94,7 @@ async def test_several_processes_on_one_hot_key_are_exact(url: str) -> None:
         "print(asyncio.run(take_all(sys.argv[1], 'key/hot', 40)))\n"
     )
 
-    def run() -> int:
-        done = subprocess.run(
-            [sys.executable, "-c", script, url], capture_output=True, text=True, check=True, timeout=50
-        )
-        return int(done.stdout)
-
-    assert sum(await asyncio.gather(*(asyncio.to_thread(run) for _ in range(3)))) == 50
+    assert sum(await printed_by_processes(3, script, url)) == 50
     assert ask(url, "SELECT used FROM ak_windows WHERE slot = 'quota'") == [(50,)]
 
 

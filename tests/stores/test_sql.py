@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,7 +21,7 @@ from ak_guard.database.migrate import upgrade
 from ak_guard.database.tables import HEAD, metadata
 from ak_guard.keys import digest
 from ak_guard.testing import ready_key
-from tests.support import bearer, client_for, echo_app
+from tests.support import bearer, client_for, echo_app, printed_by_processes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -120,13 +118,7 @@ async def test_another_process_counts_in_the_same_windows(url: str) -> None:
         "asyncio.run(main())\n"
     )
 
-    def run() -> int:
-        done = subprocess.run(
-            [sys.executable, "-c", script, url], capture_output=True, text=True, check=True, timeout=50
-        )
-        return int(done.stdout)
-
-    assert sum(await asyncio.gather(*(asyncio.to_thread(run) for _ in range(3)))) == 50
+    assert sum(await printed_by_processes(3, script, url)) == 50
 
 
 async def test_a_change_by_another_process_is_seen_within_the_ttl(url: str, clock: ManualClock) -> None:
