@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ak_guard.address import ClientResolver, IPSet
 from ak_guard.backends import CountsBudgets, KeyLookup, backend_from_url
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
 
     from ak_guard.budgets.base import MultiWindowSupport
     from ak_guard.subject import Subject
-
-BACKEND_VARIABLE: Final = "AK_GUARD_BACKEND"
 
 
 class Assembly(NamedTuple):
@@ -114,13 +111,12 @@ def assemble(options: Options) -> Assembly:
 
 
 def open_backend(backend: object) -> KeyLookup:
-    """A backend from an object, a URL or, for None, from `AK_GUARD_BACKEND`."""
+    """A backend from an object or a URL."""
     if backend is None:
-        backend = os.environ.get(BACKEND_VARIABLE)
-        if not backend:
-            raise ConfigurationError(
-                f"backend: none is given; write backend='sqlite:///keys.db' or set {BACKEND_VARIABLE}"
-            )
+        raise ConfigurationError(
+            "backend: none is given; write backend='sqlite:///keys.db' or set AK_GUARD_BACKEND, in the environment or "
+            "as backend in ak_guard.toml"
+        )
     if isinstance(backend, str):
         return backend_from_url(backend)
     if not isinstance(backend, KeyLookup):

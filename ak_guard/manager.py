@@ -20,7 +20,7 @@ from ak_guard.budgets.place import place_of
 from ak_guard.errors import BackendError, ConfigurationError, InputError, NotFound
 from ak_guard.explain import Explanation, explain
 from ak_guard.records import ApiKey, Group
-from ak_guard.settings import group_list
+from ak_guard.settings import configured, group_list
 from ak_guard.status import Status
 from ak_guard.subject import group_of, key_budget
 
@@ -70,6 +70,7 @@ class KeyManager:
     `backend` is a URL or an object; give a middleware the same object and both see the same keys and counters. `limits`
     names the storage of the windows where the middleware has one. `prefix` begins every minted key. `groups` are those
     that services define in their code, so that `status` and `explain` know them. `clock` is in seconds since the epoch.
+    What is not given of the first three comes from the file or the environment, as it does for the middleware.
 
     Unknown ids raise `NotFound`, wrong values `InputError` naming the field, a store that is away `BackendError`.
     """
@@ -83,14 +84,17 @@ class KeyManager:
         groups: Iterable[Group] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
-        store = open_backend(backend)
+        # A name that nobody knows matters where it may be a misspelling of the backend; otherwise keys are managed.
+        outside = configured(("backend", "limits", "groups"), strangers=backend is None)
+        store = open_backend(outside.get("backend") if backend is None else backend)
         if not isinstance(store, KeyStore):
             raise ConfigurationError(f"backend: {type(store).__name__} can only look keys up, not manage them")
         self.backend: KeyStore = store
+        limits = outside.get("limits") if limits is None else limits
         self._quotas, self._windows, self._owned = open_counters(store, limits)
         self._counters = SameCounters(store, place_of(limits))
         self._prefix = keys.checked_prefix(prefix)
-        self._groups = {group.name: group for group in group_list(groups)}
+        self._groups = {group.name: group for group in group_list(groups or outside.get("groups", ()))}
         self._clock = clock
 
     async def __aenter__(self) -> Self:

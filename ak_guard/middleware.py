@@ -18,7 +18,7 @@ from ak_guard.lifespan import Lifespan
 from ak_guard.records import Admission
 from ak_guard.replies import BUDGET_CODES, Headers, RateLimitFields, Replies
 from ak_guard.sending import until_cut, with_headers, with_socket, with_streams
-from ak_guard.settings import Options, unknown_settings_are_told
+from ak_guard.settings import Options, completed_from_outside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -44,12 +44,14 @@ class ApiKeyMiddleware:
     """Let a request through only with an API key that may make it.
 
     Pure ASGI: `app.add_middleware(ApiKeyMiddleware, backend="sqlite:///keys.db")` for Starlette and FastAPI, or
-    `ApiKeyMiddleware(app, backend=...)` around any ASGI app. Built with a setting that cannot work it does not raise,
-    lets nothing through, fails the start-up and answers 503 with the reason in the log.
+    `ApiKeyMiddleware(app, backend=...)` around any ASGI app. What is not given comes from `AK_GUARD_<SETTING>` in the
+    environment or else from a file, see `ak_guard.settings`; `ApiKeyMiddleware(app)` takes everything from there. Built
+    with a setting that cannot work it does not raise, lets nothing through, fails the start-up and answers 503 with the
+    reason in the log.
 
     Args:
         app: the app to guard.
-        backend: a backend object, or a URL (`memory://`, `sqlite:///keys.db`); None reads `AK_GUARD_BACKEND`.
+        backend: a backend object, or a URL (`memory://`, `sqlite:///keys.db`); None is the one named outside.
         limits: a storage of `limits` or its URI for the windows; None counts beside the backend.
         groups: groups beside those in the backend; they win where both know a name.
         extractors: where to look for the key, see `ak_guard.extract`.
@@ -76,7 +78,7 @@ class ApiKeyMiddleware:
         clock: seconds since the epoch.
     """
 
-    @unknown_settings_are_told
+    @completed_from_outside
     def __init__(
         self,
         app: ASGIApp,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
@@ -37,13 +38,17 @@ def nothing_blocks() -> Iterator[None]:
             function.can_block_in("asyncpg/connect_utils.py", "_parse_connect_arguments")
             # Where a driver only knows asyncio, migrations have a loop of their own in a thread of their own.
             function.can_block_in("ak_guard/database/migrate.py", "upgrade")
+            # A guard is built once, often in a server that is running already, and reads its settings then.
+            function.can_block_in("ak_guard/settings/written.py", "outside")
+            function.can_block_in("ak_guard/settings/values.py", "referred")
         yield
 
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AK_GUARD_BACKEND", "AK_GUARD_PEPPER", "COLUMNS"):
-        monkeypatch.delenv(name, raising=False)
+    for name in list(os.environ):
+        if name == "COLUMNS" or (name.startswith("AK_GUARD_") and not name.startswith("AK_GUARD_TEST_")):
+            monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture

@@ -11,10 +11,12 @@ import re
 import subprocess
 import sys
 import time
+import tomllib
 from dataclasses import dataclass, field
 from importlib.metadata import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from starlette.testclient import TestClient
@@ -24,11 +26,14 @@ from sybil.parsers.markdown import CodeBlockParser
 
 from ak_guard import ApiKeyMiddleware, InputError, KeyManager, Limit
 from ak_guard.replies import TABLE
+from ak_guard.settings.catalogue import CATALOGUE, variable
+from ak_guard.settings.values import from_table, from_text
 from ak_guard.testing import ready_key
 from tests.support import bearer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import ModuleType
 
     from starlette.types import ASGIApp
 
@@ -56,6 +61,18 @@ class Reader:
         PythonEvaluator()(example)
         self.apps[_section(example)] = example.namespace["app"]
         self.namespace = example.namespace
+
+    def run_toml(self, example: Example) -> None:
+        """What a file says is known, and each comment says the same for the environment."""
+        table = tomllib.loads(example.parsed)
+        environment = dict(re.findall(r"# (AK_GUARD_\w+)='?(.*?)'?$", example.parsed, re.MULTILINE))
+        assert environment.keys() == {variable(name) for name in table}
+        prices = SimpleNamespace(cost_of=len)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(sys.modules, "my_service.prices", cast("ModuleType", prices))
+            for name, value in table.items():
+                setting = CATALOGUE[name]
+                assert from_table(setting, value, name) == from_text(setting, environment[variable(name)], name)
 
     def run_console(self, example: Example) -> None:
         for command, expected in _commands(example.parsed):
@@ -166,7 +183,10 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
 @pytest.fixture(scope="module")
 def document(reader: Reader) -> Document:
     return Document.parse(
-        str(README), CodeBlockParser("python", reader.run_python), CodeBlockParser("console", reader.run_console)
+        str(README),
+        CodeBlockParser("python", reader.run_python),
+        CodeBlockParser("console", reader.run_console),
+        CodeBlockParser("toml", reader.run_toml),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from pathlib import Path
 
 _NEEDED = {"typer", "rich"}
 
@@ -17,6 +18,8 @@ def main() -> None:
             raise
         sys.stderr.write("error: the command needs an extra; run: pip install 'ak_guard[sql,cli]'\n")
         sys.exit(1)
+    # Settings may name a backend or a function of the app that is worked on; what is installed comes first.
+    sys.path.append(str(Path.cwd()))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A terminal that cannot show a letter gets its number; an answer never ends half-way for that.

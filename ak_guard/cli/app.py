@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
+from ak_guard.cli import settings, workers
 from ak_guard.cli.desk import AsJson, Db, examples, remember
 from ak_guard.cli.exits import ExitingGroup
 from ak_guard.cli.groups import groups
 from ak_guard.cli.keys import keys
-from ak_guard.cli.workers import add_to
 
 # Trace-backs with local variables would show secrets.
 app: typer.Typer = typer.Typer(
@@ -22,7 +22,8 @@ app: typer.Typer = typer.Typer(
 )
 app.add_typer(keys)
 app.add_typer(groups)
-add_to(app)
+workers.add_to(app)
+settings.add_to(app)
 
 
 def _version(asked: bool) -> None:
@@ -39,6 +40,7 @@ def _version(asked: bool) -> None:
         "keys disable prod-api",
         "keys explain prod-api --ip 203.0.113.7 --path /v1/models",
         "workers",
+        "settings",
     ),
 )
 def _top(
@@ -51,7 +53,8 @@ def _top(
 ) -> None:
     """API keys with limits for any ASGI app.
 
-    The store of keys is named by --db or by AK_GUARD_BACKEND, that of windows by AK_GUARD_LIMITS where the app has one.
+    The store of keys is named by --db, by AK_GUARD_BACKEND or by `backend` in ak_guard.toml; that of windows, where the
+    app has one of its own, by AK_GUARD_LIMITS or `limits`. `ak-guard settings` shows what is set, and where.
     Secrets are shown once, when they are made.
     They are read from standard input, never from arguments.
     Errors are one line of text on standard error, also with --json; programs read the exit code.

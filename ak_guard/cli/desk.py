@@ -15,21 +15,24 @@ from typing import Annotated, Any, Final, TypeVar
 import typer
 from rich.console import Console, RenderableType
 
-from ak_guard.assembly import BACKEND_VARIABLE
+from ak_guard.backends import KeyLookup, MemoryBackend
 from ak_guard.cli import exits
 from ak_guard.errors import ConfigurationError
 from ak_guard.manager import KeyManager
+from ak_guard.settings import configured
 
 T = TypeVar("T")
-
-LIMITS_VARIABLE: Final = "AK_GUARD_LIMITS"
 
 # A pipe has no width; tables are not folded for it.
 _PIPE_WIDTH: Final = 160
 
 Db = Annotated[
     str | None,
-    typer.Option("--db", metavar="URL", help="Where keys are kept: sqlite:///keys.db. Default: AK_GUARD_BACKEND."),
+    typer.Option(
+        "--db",
+        metavar="URL",
+        help="Where keys are kept: sqlite:///keys.db. Default: AK_GUARD_BACKEND or ak_guard.toml.",
+    ),
 ]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Answer with one JSON document. Errors stay text on standard error.")
@@ -60,11 +63,11 @@ class Desk:
         given = context.obj or Given()
         self.as_json: bool = as_json or given.as_json
         self.now: datetime = datetime.now(UTC)
-        self.url: str = _checked(db or given.db or os.environ.get(BACKEND_VARIABLE))
+        self.backend: KeyLookup | str = _checked(db or given.db or configured(("backend",)).get("backend"))
 
     def run(self, work: Callable[[KeyManager], Awaitable[T]], *, makes: bool = False) -> T:
         """Open the store, do the work, close it again. Only with `makes` may the work begin a new database."""
-        manager = KeyManager(self.url, limits=os.environ.get(LIMITS_VARIABLE) or None)
+        manager = KeyManager(self.backend)
         missing = _missing_file(manager)
         if missing and not makes:
             raise ConfigurationError(f"backend: no database at {missing}; `ak-guard keys create` makes one")
@@ -82,8 +85,7 @@ class Desk:
     def answer(self, document: dict[str, Any], *shown: RenderableType) -> None:
         """Print the document for a script, or what is shown for people."""
         if self.as_json:
-            plain = (sys.stdout.encoding or "").lower() not in {"utf-8", "utf8"}
-            typer.echo(json.dumps(document, indent=2, ensure_ascii=plain))
+            print_json(document)
             return
         console = _console()
         for part in shown:
@@ -98,6 +100,12 @@ class Desk:
         self.note("Running apps follow within a second, as long as they reach the database.")
 
 
+def print_json(document: dict[str, Any]) -> None:
+    """One document on standard output, in letters that it can show."""
+    plain = (sys.stdout.encoding or "").lower() not in {"utf-8", "utf8"}
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=plain))
+
+
 def _missing_file(manager: KeyManager) -> Path | None:
     """The absolute path of the SQLite file, where it is one and is not there yet."""
     url = getattr(getattr(manager.backend, "database", None), "url", None)
@@ -108,14 +116,14 @@ def _missing_file(manager: KeyManager) -> Path | None:
     return None if file.exists() else file
 
 
-def _checked(url: str | None) -> str:
-    if not url:
-        raise ConfigurationError(f"backend: none is given; add --db sqlite:///keys.db or set {BACKEND_VARIABLE}")
-    if url.startswith("memory:"):
+def _checked(backend: KeyLookup | str | None) -> KeyLookup | str:
+    if backend is None:
+        raise ConfigurationError("backend: none is given; add --db sqlite:///keys.db or set AK_GUARD_BACKEND")
+    if isinstance(backend, MemoryBackend) or (isinstance(backend, str) and backend.startswith("memory:")):
         raise ConfigurationError(
             "backend: memory:// is private to the process that opens it, so this command would see no keys"
         )
-    return url
+    return backend
 
 
 def _console() -> Console:

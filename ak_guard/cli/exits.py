@@ -44,7 +44,7 @@ _HINTS: Final = {
     "--cost": "write --cost 20, in units",
     "--timeout": "write --timeout 10, in seconds",
 }
-_DATABASE_HINT: Final = "the database is named by --db URL or AK_GUARD_BACKEND"
+_DATABASE_HINT: Final = "the database is named by --db URL, AK_GUARD_BACKEND or ak_guard.toml"
 _SETUP_HINTS: Final = {
     "pepper": "it is read from AK_GUARD_PEPPER; the app needs the same one",
     "limits: the running guards": "set AK_GUARD_LIMITS to the `limits` of the app, such as redis://127.0.0.1:6379/0",

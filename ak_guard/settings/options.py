@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from difflib import get_close_matches
-from functools import wraps
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, ParamSpec, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ak_guard.errors import ConfigurationError
 from ak_guard.records import Group
@@ -20,8 +17,6 @@ if TYPE_CHECKING:
     from ak_guard.budgets.base import MultiWindowSupport
     from ak_guard.extract import Extractor
     from ak_guard.records import Decision, Limit
-
-P = ParamSpec("P")
 
 
 class Options(NamedTuple):
@@ -52,34 +47,6 @@ class Options(NamedTuple):
     cut_streams: bool
     on_decision: Callable[[Decision], object] | None
     clock: Callable[[], float]
-
-
-class _Refuses(Protocol):
-    def refuse_all(self, error: Exception) -> None: ...
-
-
-def unknown_settings_are_told(init: Callable[P, None]) -> Callable[P, None]:
-    """A misspelled setting is a fault like a wrong value, and no TypeError in the midst of a running server.
-
-    Type checkers see the constructor as it is and find the misspelling before that.
-    """
-    known = inspect.signature(init).parameters
-
-    @wraps(init)
-    def checked(*args: P.args, **settings: P.kwargs) -> None:
-        unknown = [name for name in settings if name not in known]
-        init(*args, **{name: value for name, value in settings.items() if name in known})  # type: ignore[arg-type]  # fewer
-        if unknown:
-            cast("_Refuses", args[0]).refuse_all(unknown_setting(unknown[0], known))
-
-    return checked
-
-
-def unknown_setting(name: str, known: Iterable[str]) -> ConfigurationError:
-    """What to say of a setting that does not exist, with the nearest name that does."""
-    near = get_close_matches(name, known, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return ConfigurationError(f"{name}: no setting has this name{hint}")
 
 
 def check(options: Options) -> None:
