@@ -50,6 +50,11 @@ def units(field: str, value: object) -> int:
     return whole(field, value, least=0, most=MAX_AMOUNT)
 
 
+def page_size(value: object) -> int:
+    """How many to list at once."""
+    return whole("limit", value, least=1, most=MAX_PAGE)
+
+
 def limits(values: Iterable[str | Limit] | None) -> tuple[Limit, ...] | None:
     return None if values is None else parse_limits(values)
 

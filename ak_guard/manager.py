@@ -12,13 +12,25 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from ak_guard import custom_keys, inputs, keys
 from ak_guard.address import parse_address
 from ak_guard.assembly import open_backend, open_counters
-from ak_guard.backends.base import Closable, KeyFilter, KeyStore
+from ak_guard.backends.base import Closable, KeyStore
 from ak_guard.backends.counted import SameCounters
 from ak_guard.backends.workers import Confirmation, KnowsWorkers, Unconfirmed, Worker
 from ak_guard.budgets.ledger import Budget, peek
 from ak_guard.budgets.place import place_of
 from ak_guard.errors import BackendError, ConfigurationError, InputError, NotFound
 from ak_guard.explain import Explanation, explain
+from ak_guard.listing import (
+    ALL_KEYS,
+    KeyCounts,
+    KeyFilter,
+    KeyPage,
+    ListedKey,
+    Order,
+    Walk,
+    page_of,
+    read_cursor,
+    standing,
+)
 from ak_guard.records import ApiKey, Group
 from ak_guard.settings import configured, group_list
 from ak_guard.status import Status
@@ -177,10 +189,41 @@ class KeyManager:
         after: str | None = None,
     ) -> list[ApiKey]:
         """Keys that match, newest first; `after` is the id of the last key of the page before."""
-        if not isinstance(limit, int) or not 1 <= limit <= inputs.MAX_PAGE:
-            raise InputError("limit", f"{limit!r} must be a whole number from 1 to {inputs.MAX_PAGE}")
-        where = KeyFilter(search, group, enabled, owner)
-        return await self.backend.list_keys(where, limit=limit, after=None if after is None else _known_shape(after))
+        inputs.page_size(limit)
+        newest_first = Order("created", descending=True)
+        place = None if after is None else standing(ListedKey(await self.get(after)), newest_first)
+        where = KeyFilter(search, group, enabled, owner).checked()
+        found = await self.backend.walk(where, Walk(newest_first, limit, place), now=self._clock())
+        return [listed.key for listed in found]
+
+    async def page(
+        self,
+        where: KeyFilter = ALL_KEYS,
+        *,
+        sort: str = "-created",
+        after: str | None = None,
+        before: str | None = None,
+        limit: int = 25,
+    ) -> KeyPage:
+        """One page of the keys that match, with how many there are in each state.
+
+        `sort` is one of `SORT_FIELDS`, with a minus the greatest first. `after` and `before` are `next` and `previous`
+        of the page beside it, which stay good whatever is changed or deleted meanwhile.
+        """
+        inputs.page_size(limit)
+        if after is not None and before is not None:
+            raise InputError("before", "cannot be given together with after")
+        order, where = Order.parse(sort), where.checked()
+        place = None if after is None else read_cursor(after, order, "after")
+        place = place if before is None else read_cursor(before, order, "before")
+        walk = Walk(order, limit, place, back=before is not None)
+        now = self._clock()
+        found = await self.backend.walk(where, walk.one_more(), now=now)
+        return page_of(walk, found, where, await self.backend.count(where, now=now))
+
+    async def counts(self, where: KeyFilter = ALL_KEYS) -> KeyCounts:
+        """How many keys match in each state, whatever state `where` names."""
+        return await self.backend.count(where.checked(), now=self._clock())
 
     async def update(  # noqa: C901  # one line a field
         self,

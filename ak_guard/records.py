@@ -36,7 +36,7 @@ DEFAULT_GROUP: Final = "default"
 # Exponents of two digits: Fraction("1e99999999") would compute for a minute.
 _NUMBER: Final = re.compile(r"[0-9]{1,40}(?:\.[0-9]{0,40})?(?:e[+-]?[0-9]{1,2})?|[0-9]{1,40}/[0-9]{1,40}", re.ASCII)
 
-_ENVIRONMENTS: Final = {
+_ENVIRONMENT_OF: Final = {
     "prod": "production",
     "production": "production",
     "live": "production",
@@ -51,6 +51,8 @@ _ENVIRONMENTS: Final = {
     "qa": "test",
     "ci": "test",
 }
+#: What the name of a key can say about where it is used.
+ENVIRONMENTS: Final = tuple(dict.fromkeys(_ENVIRONMENT_OF.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,7 @@ class ApiKey:
     def environment(self) -> str | None:
         """`production`, `staging`, `development` or `test` when the name says so (`prod-api`), else None."""
         words = self.name.lower().replace("_", "-").replace(".", "-").split("-")
-        return next((_ENVIRONMENTS[word] for word in words if word in _ENVIRONMENTS), None)
+        return next((_ENVIRONMENT_OF[word] for word in words if word in _ENVIRONMENT_OF), None)
 
 
 @dataclass(frozen=True, slots=True, init=False)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ak_guard.backends.base import Closable, CountsBudgets, Found, KeyFilter, KeyLookup, KeyStore, TellsChanges
+from ak_guard.backends.base import Closable, CountsBudgets, Found, KeyLookup, KeyStore, TellsChanges
 from ak_guard.backends.memory import MemoryBackend
 from ak_guard.errors import ConfigurationError
+from ak_guard.listing import KeyCounts, KeyFilter, KeyPage, ListedKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,9 +18,12 @@ __all__ = [
     "Closable",
     "CountsBudgets",
     "Found",
+    "KeyCounts",
     "KeyFilter",
     "KeyLookup",
+    "KeyPage",
     "KeyStore",
+    "ListedKey",
     "MemoryBackend",
     "SQLBackend",
     "TellsChanges",

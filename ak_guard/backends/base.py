@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from ak_guard.budgets.base import MultiWindowSupport
+    from ak_guard.listing import KeyCounts, KeyFilter, ListedKey, Walk
     from ak_guard.records import ApiKey, Group
 
 
@@ -24,15 +25,6 @@ class Found(NamedTuple):
     key: ApiKey
     group: Group | None = None
     valid_until: float | None = None
-
-
-class KeyFilter(NamedTuple):
-    """Which keys to list, all conditions together. `search` is part of the name or hint, whatever its case."""
-
-    search: str | None = None
-    group: str | None = None
-    enabled: bool | None = None
-    owner: str | None = None
 
 
 @runtime_checkable
@@ -64,8 +56,12 @@ class KeyStore(KeyLookup, Protocol):
         """The key with this id; raises `NotFound`."""
         ...
 
-    async def list_keys(self, where: KeyFilter, *, limit: int, after: str | None) -> list[ApiKey]:
-        """Keys that match, newest first, at most `limit`, those after the key with id `after`."""
+    async def walk(self, where: KeyFilter, walk: Walk, *, now: float) -> list[ListedKey]:
+        """Keys that match, in the order in which the walk meets them. `now` decides what has expired."""
+        ...
+
+    async def count(self, where: KeyFilter, *, now: float) -> KeyCounts:
+        """How many match in each state; the state that `where` names does not narrow them."""
         ...
 
     async def change(self, key_id: str, changes: Mapping[str, Any]) -> ApiKey:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
+from datetime import UTC, datetime
+from heapq import nlargest, nsmallest
 from typing import TYPE_CHECKING, Any
 
-from ak_guard.backends.base import Found, KeyFilter
+from ak_guard.backends.base import Found
 from ak_guard.backends.watch import Listeners
 from ak_guard.budgets.memory import MemoryStorage
 from ak_guard.errors import InputError, NotFound
+from ak_guard.listing import STATES, KeyCounts, ListedKey, matches, rank, standing, states_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ak_guard.budgets.base import MultiWindowSupport
+    from ak_guard.listing import KeyFilter, Walk
     from ak_guard.records import ApiKey, Group
 
 
@@ -55,13 +60,22 @@ class MemoryBackend:
         except KeyError:
             raise NotFound(f"no key has the id {key_id!r}") from None
 
-    async def list_keys(self, where: KeyFilter, *, limit: int, after: str | None) -> list[ApiKey]:
-        newest_first = list(reversed(self._keys.values()))
-        if after is not None:
-            await self.get(after)
-            position = next(at for at, key in enumerate(newest_first) if key.id == after)
-            newest_first = newest_first[position + 1 :]
-        return [key for key in newest_first if _matches(key, where)][:limit]
+    async def walk(self, where: KeyFilter, walk: Walk, *, now: float) -> list[ListedKey]:
+        def stands(listed: ListedKey) -> tuple[bool, str | float, str]:
+            return rank(standing(listed, walk.order))
+
+        found = [ListedKey(key) for key in self._keys.values() if matches(key, where, now)]
+        if walk.place is not None:
+            at = rank(walk.place)
+            found = [listed for listed in found if (stands(listed) < at if walk.descending else stands(listed) > at)]
+        nearest = nlargest if walk.descending else nsmallest
+        return [self._beside_secrets(listed, now) for listed in nearest(walk.limit, found, key=stands)]
+
+    async def count(self, where: KeyFilter, *, now: float) -> KeyCounts:
+        others = where._replace(state=None)
+        found = [key for key in self._keys.values() if matches(key, others, now)]
+        counted = Counter(state for key in found for state in states_of(key, now))
+        return KeyCounts(len(found), *(counted[state] for state in STATES))
 
     async def change(self, key_id: str, changes: Mapping[str, Any]) -> ApiKey:
         changed = self._keys[key_id] = replace(await self.get(key_id), **changes)
@@ -107,11 +121,7 @@ class MemoryBackend:
         del self._groups[name]
         self._listeners.tell(None)
 
-
-def _matches(key: ApiKey, where: KeyFilter) -> bool:
-    return (
-        (where.search is None or where.search.casefold() in f"{key.name} {key.hint}".casefold())
-        and (where.group is None or key.group == where.group)
-        and (where.enabled is None or key.enabled == where.enabled)
-        and (where.owner is None or key.owner == where.owner)
-    )
+    def _beside_secrets(self, listed: ListedKey, now: float) -> ListedKey:
+        ends = [until for key_id, until in self._secrets.values() if key_id == listed.key.id and until is not None]
+        last = max(ends, default=now)
+        return replace(listed, old_secret_until=datetime.fromtimestamp(last, UTC)) if last > now else listed

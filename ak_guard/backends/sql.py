@@ -10,18 +10,20 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from sqlalchemy import and_, delete, insert, or_, select, update
+from sqlalchemy import delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from ak_guard.backends.base import Found, KeyFilter
+from ak_guard.backends.base import Found
 from ak_guard.backends.feeds import Feeds
 from ak_guard.backends.watch import Listeners
 from ak_guard.budgets.leases import Leases
 from ak_guard.budgets.sql import SQLStorage
 from ak_guard.database.changes import announce
 from ak_guard.database.engine import Database
+from ak_guard.database.listing import counted, old_secrets, walked
 from ak_guard.database.tables import groups, keys, secrets
 from ak_guard.errors import BackendError, ConfigurationError, InputError, NotFound
+from ak_guard.listing import ListedKey, folded
 from ak_guard.records import ApiKey, Group, parse_limits
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
     from ak_guard.backends.workers import Confirmation, Worker
     from ak_guard.budgets.base import MultiWindowSupport
+    from ak_guard.listing import KeyCounts, KeyFilter, Walk
 
 log: Final = logging.getLogger(__name__)
 
@@ -139,21 +142,15 @@ class SQLBackend:
             raise NotFound(f"no key has the id {key_id!r}")
         return _key(row)
 
-    async def list_keys(self, where: KeyFilter, *, limit: int, after: str | None) -> list[ApiKey]:
-        query = select(keys).order_by(keys.c.created_at.desc(), keys.c.id.desc()).limit(limit)
-        if where.search is not None:
-            query = query.where(keys.c.folded.contains(where.search.casefold(), autoescape=True))
-        if where.group is not None:
-            query = query.where(keys.c.group_name == where.group)
-        if where.enabled is not None:
-            query = query.where(keys.c.enabled == where.enabled)
-        if where.owner is not None:
-            query = query.where(keys.c.owner == where.owner)
-        if after is not None:
-            last = _seconds((await self.get(after)).created_at)
-            query = query.where(or_(keys.c.created_at < last, and_(keys.c.created_at == last, keys.c.id < after)))
+    async def walk(self, where: KeyFilter, walk: Walk, *, now: float) -> list[ListedKey]:
         async with self.database.read(BackendError) as connection:
-            return [_key(row) for row in await connection.execute(query)]
+            rows = await walked(connection, where, walk, now)
+            old = await old_secrets(connection, [row.id for row in rows], now) if rows else {}
+        return [ListedKey(_key(row), old_secret_until=_datetime(old.get(row.id))) for row in rows]
+
+    async def count(self, where: KeyFilter, *, now: float) -> KeyCounts:
+        async with self.database.read(BackendError) as connection:
+            return await counted(connection, where, now)
 
     async def change(self, key_id: str, changes: Mapping[str, Any]) -> ApiKey:
         mine = keys.c.id == key_id
@@ -162,7 +159,7 @@ class SQLBackend:
             if current is None:
                 raise NotFound(f"no key has the id {key_id!r}")
             changed = replace(_key(current), **changes)
-            columns = {_COLUMN_OF.get(field, field) for field in changes} | {"folded"}
+            columns = {_COLUMN_OF.get(field, field) for field in changes} | {"folded", "environment"}
             values = {column: value for column, value in _columns(changed).items() if column in columns}
             await connection.execute(update(keys).where(mine).values(**values))
             await announce(connection, key_id)
@@ -180,7 +177,7 @@ class SQLBackend:
         later = or_(secrets.c.valid_until.is_(None), secrets.c.valid_until > old_until)
         async with self.database.write(BackendError) as connection:
             await self._refuse_taken(connection, digest)
-            changed = {"hint": key.hint, "folded": _folded(key), "updated_at": _seconds(key.updated_at)}
+            changed = {"hint": key.hint, "folded": folded(key), "updated_at": _seconds(key.updated_at)}
             await _one(connection, update(keys).where(keys.c.id == key.id).values(**changed), key.id)
             await connection.execute(update(secrets).where(mine, later).values(valid_until=old_until))
             await self._insert_secret(connection, key, digest)
@@ -286,12 +283,9 @@ def _columns(key: ApiKey) -> dict[str, Any]:
         "owner": key.owner,
         "metadata": dict(key.metadata),
         "hint": key.hint,
-        "folded": _folded(key),
+        "folded": folded(key),
+        "environment": key.environment,
     }
-
-
-def _folded(key: ApiKey) -> str:
-    return f"{key.name} {key.hint}".casefold()
 
 
 def _key(row: Row[Any]) -> ApiKey:

@@ -22,7 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.mysql import VARBINARY
 
 #: The newest migration; a database at this revision is left alone at start.
-HEAD: Final = "0002"
+HEAD: Final = "0003"
 
 metadata: Final = MetaData(
     naming_convention={
@@ -65,6 +65,8 @@ keys: Final = Table(
     Column("hint", String(64), nullable=False),
     # Name and hint without case: databases fold case by rules of their own, some only for ASCII.
     Column("folded", Text, nullable=False),
+    # What the name says of it, kept beside it so that lists can be narrowed to one.
+    Column("environment", String(16)),
     Index(None, "group_name"),
     Index(None, "created_at", "id"),
 )

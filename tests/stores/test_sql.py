@@ -7,6 +7,7 @@ import sqlite3
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect
@@ -14,7 +15,7 @@ from starlette.testclient import TestClient
 
 import ak_guard.database
 from ak_guard import ApiKeyMiddleware, BackendError, ConfigurationError, KeyManager
-from ak_guard.backends import SQLBackend
+from ak_guard.backends import KeyFilter, SQLBackend
 from ak_guard.budgets import Ask, Window
 from ak_guard.budgets.sql import SQLStorage
 from ak_guard.database.migrate import upgrade
@@ -73,6 +74,29 @@ def test_migrations_make_the_tables_the_code_reads(tmp_path: Path) -> None:
     assert shape(migrated) == shape(declared)
     for engine in (migrated, declared):
         engine.dispose()
+
+
+def of_version(revision: str, url: str, *statements: str) -> None:
+    """Make the database that an earlier version has made."""
+    config = Config()
+    config.set_main_option("script_location", MIGRATIONS)
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+    engine.dispose()
+
+
+async def test_keys_of_an_earlier_version_get_the_environment_that_their_names_say(url: str) -> None:
+    columns = "id, name, group_name, enabled, created_at, updated_at, allow_ips, deny_ips, metadata, hint, folded"
+    values = "'{0}', '{0}', 'default', 1, 1e9, 1e9, '[]', '[]', '{{}}', 'ak_…abcd', '{0} ak_…abcd'"
+    rows = [f"INSERT INTO ak_keys ({columns}) VALUES ({values.format(name)})" for name in ("prod-api", "api")]
+    await asyncio.to_thread(of_version, "0002", url, *rows)
+    async with KeyManager(url) as keys:
+        found = await keys.page(KeyFilter(environment="production"))
+        assert [listed.key.name for listed in found.items] == ["prod-api"]
 
 
 async def test_two_that_start_at_once_migrate_once(url: str) -> None:

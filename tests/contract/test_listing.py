@@ -1,0 +1,206 @@
+"""Pages of keys: every order, both ways, filters and counts, the same in every store."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ak_guard import InputError, KeyManager
+from ak_guard.backends import KeyCounts, KeyFilter
+from ak_guard.listing import ALL_KEYS, STATES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ak_guard.backends import KeyPage
+    from ak_guard.testing import ManualClock
+
+# Each has a neighbour that is equal in something, and some have no value at all.
+KEYS: tuple[dict[str, Any], ...] = (
+    {"name": "prod-api", "quota": 10, "expires_in": "30d", "owner": "ann"},
+    {"name": "staging_web", "quota": None, "expires_in": "1d", "group": "paid"},
+    {"name": "dev.local", "quota": 10, "group": "paid"},
+    {"name": "Zürich-100%", "quota": 5, "expires_in": "2d"},
+    {"name": "zebra", "quota": None, "enabled": False},
+    {"name": "Prod-Batch", "quota": 0, "expires_in": "3h", "owner": "ann"},
+    {"name": "ci-runner", "quota": 7, "expires_in": "30d", "enabled": False},
+)
+
+
+@pytest.fixture
+async def made(keys: KeyManager, clock: ManualClock) -> dict[str, str]:
+    """The ids of the keys by name; the first three were created in the same moment, and the third has expired."""
+    ids = {}
+    for number, rules in enumerate(KEYS):
+        clock.move(0 if number < 3 else 1)
+        ids[rules["name"]] = (await keys.create(**rules)).key.id
+    await keys.update(ids["dev.local"], expires_at=datetime.fromtimestamp(clock(), UTC) - timedelta(days=1))
+    return ids
+
+
+def names(page: KeyPage) -> list[str]:
+    return [listed.key.name for listed in page.items]
+
+
+async def forwards(keys: KeyManager, sort: str, limit: int, where: KeyFilter = ALL_KEYS) -> list[KeyPage]:
+    pages = [await keys.page(where, sort=sort, limit=limit)]
+    while pages[-1].next is not None:
+        pages.append(await keys.page(where, sort=sort, limit=limit, after=pages[-1].next))
+    return pages
+
+
+def flat(pages: Iterable[KeyPage]) -> list[str]:
+    return [name for page in pages for name in names(page)]
+
+
+LEAST_FIRST = {
+    "name": ["ci-runner", "dev.local", "prod-api", "Prod-Batch", "staging_web", "zebra", "Zürich-100%"],
+    "expires": ["dev.local", "Prod-Batch", "staging_web", "Zürich-100%", "prod-api", "ci-runner", "zebra"],
+}
+
+
+async def test_an_order_is_the_same_in_pages_of_any_size(keys: KeyManager, made: dict[str, str]) -> None:
+    for sort, least_first in LEAST_FIRST.items():
+        for limit in (1, 3, 25):
+            assert flat(await forwards(keys, sort, limit)) == least_first
+            assert flat(await forwards(keys, f"-{sort}", limit)) == least_first[::-1]
+
+
+async def test_equal_and_missing_values_are_neither_lost_nor_met_twice(keys: KeyManager, made: dict[str, str]) -> None:
+    for sort in ("quota", "-quota", "created", "-created", "updated", "-updated"):
+        pages = await forwards(keys, sort, 2)
+        assert sorted(flat(pages)) == sorted(made)
+        quotas = [listed.key.quota for page in pages for listed in page.items]
+        if sort == "quota":
+            assert quotas == [0, 5, 7, 10, 10, None, None]
+        if sort == "-quota":
+            assert quotas == [None, None, 10, 10, 7, 5, 0]
+
+
+async def test_the_page_before_is_the_page_that_was_there(keys: KeyManager, made: dict[str, str]) -> None:
+    for sort in ("name", "-quota", "expires", "-created"):
+        pages = await forwards(keys, sort, 3)
+        assert [page.previous is None for page in pages] == [True, False, False]
+        for earlier, later in pairwise(pages):
+            back = await keys.page(sort=sort, limit=3, before=later.previous)
+            assert names(back) == names(earlier)
+            assert (back.next is None, back.previous is None) == (False, earlier.previous is None)
+            again = await keys.page(sort=sort, limit=3, after=back.next)
+            assert names(again) == names(later)
+
+
+async def test_a_place_stays_good_when_its_key_is_deleted_or_moves(keys: KeyManager, made: dict[str, str]) -> None:
+    first = await keys.page(sort="name", limit=2)
+    await keys.delete(made["dev.local"])
+    await keys.update(made["ci-runner"], name="zzz")
+    second = await keys.page(sort="name", limit=2, after=first.next)
+    assert names(second) == ["prod-api", "Prod-Batch"]
+
+
+FOUND: list[tuple[KeyFilter, set[str]]] = [
+    (KeyFilter(search="PROD"), {"prod-api", "Prod-Batch"}),
+    (KeyFilter(search="ZÜR"), {"Zürich-100%"}),
+    (KeyFilter(search="100%"), {"Zürich-100%"}),
+    (KeyFilter(search="g_w"), {"staging_web"}),
+    (KeyFilter(group="paid"), {"staging_web", "dev.local"}),
+    (KeyFilter(owner="ann"), {"prod-api", "Prod-Batch"}),
+    (KeyFilter(enabled=False), {"zebra", "ci-runner"}),
+    (KeyFilter(environment="production"), {"prod-api", "Prod-Batch"}),
+    (KeyFilter(environment="none"), {"zebra", "Zürich-100%"}),
+    (KeyFilter(state="active"), {"prod-api", "staging_web", "Zürich-100%", "Prod-Batch"}),
+    (KeyFilter(state="disabled"), {"zebra", "ci-runner"}),
+    (KeyFilter(state="expired"), {"dev.local"}),
+    (KeyFilter(state="expiring"), {"staging_web", "Zürich-100%", "Prod-Batch"}),
+    (KeyFilter(state="endless"), set()),
+    (KeyFilter(search="prod", state="expiring", owner="ann"), {"Prod-Batch"}),
+]
+
+
+async def test_conditions_hold_together(keys: KeyManager, made: dict[str, str]) -> None:
+    for where, found in FOUND:
+        pages = await forwards(keys, "name", 3, where)
+        assert (set(flat(pages)), pages[0].total) == (found, len(found)), where
+
+
+async def test_an_id_is_found_as_a_whole(keys: KeyManager, made: dict[str, str]) -> None:
+    assert names(await keys.page(KeyFilter(search=made["zebra"]))) == ["zebra"]
+    assert names(await keys.page(KeyFilter(search=made["zebra"][:-1]))) == []
+
+
+async def test_counts_tell_all_states_whichever_is_asked_for(
+    keys: KeyManager, made: dict[str, str], clock: ManualClock
+) -> None:
+    everything = KeyCounts(total=7, active=4, disabled=2, expired=1, expiring=3, endless=0)
+    assert await keys.counts() == everything
+    assert (await keys.page(KeyFilter(state="expired"))).counts == everything
+    assert await keys.counts(KeyFilter(group="paid", state="disabled")) == KeyCounts(
+        total=2, active=1, expired=1, expiring=1
+    )
+    await keys.update(made["prod-api"], expires_at=None)
+    assert (await keys.counts()).endless == 1
+    clock.move("1d")  # to the very end of one of them
+    assert await keys.counts() == KeyCounts(total=7, active=2, disabled=2, expired=3, expiring=1, endless=1)
+    assert await keys.counts(KeyFilter(search="nobody")) == KeyCounts()
+
+
+async def test_a_name_that_changes_changes_the_environment(keys: KeyManager, made: dict[str, str]) -> None:
+    await keys.update(made["prod-api"], name="staging-api")
+    assert names(await keys.page(KeyFilter(environment="staging"), sort="name")) == ["staging-api", "staging_web"]
+    await keys.update(made["prod-api"], name="api")
+    assert names(await keys.page(KeyFilter(environment="staging"), sort="name")) == ["staging_web"]
+
+
+async def test_a_list_tells_until_when_an_old_secret_works(keys: KeyManager, clock: ManualClock) -> None:
+    issued = await keys.create("prod-api")
+    await keys.rotate(issued.key.id, grace="1h")
+    await keys.rotate(issued.key.id, grace="5m")
+    ends = datetime.fromtimestamp(clock() + 300, UTC)
+    assert [listed.old_secret_until for listed in (await keys.page()).items] == [ends]
+    clock.move("5m")
+    assert [listed.old_secret_until for listed in (await keys.page()).items] == [None]
+
+
+def _written(*content: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(content).encode()).decode()
+
+
+@pytest.mark.parametrize(
+    ("field", "arguments"),
+    [
+        ("sort", {"sort": "hint"}),
+        ("sort", {"sort": "--name"}),
+        ("limit", {"limit": 0}),
+        ("limit", {"limit": 1_001}),
+        ("state", {"where": KeyFilter(state="gone")}),  # type: ignore[arg-type]  # wrong on purpose
+        ("environment", {"where": KeyFilter(environment="prod")}),
+        ("search", {"where": KeyFilter(search="a\x00b")}),
+        ("owner", {"where": KeyFilter(owner="\ud800")}),
+        ("after", {"after": ""}),
+        ("after", {"after": "é"}),
+        ("after", {"after": "bm9uc2Vuc2U"}),
+        ("after", {"after": _written("-created", "text", "key_1")}),
+        ("after", {"after": _written("-created", True, "key_1")}),
+        ("after", {"after": _written("-created", float("nan"), "key_1")}),
+        ("after", {"after": _written("-created", 10**40, "key_1")}),
+        ("after", {"after": _written("-created", 1.0, "a\x00")}),
+        ("after", {"after": _written("-created", 1.0)}),
+        ("after", {"after": _written("-hint", 1.0, "key_1")}),
+        ("after", {"after": _written("created", 1.0, "key_1")}),
+        ("before", {"sort": "name", "before": _written("name", None, "key_1")}),
+        ("before", {"before": _written("-created", 1.0, "key_1"), "after": _written("-created", 1.0, "key_1")}),
+    ],
+)
+async def test_what_cannot_be_asked_for_names_its_field(field: str, arguments: dict[str, Any]) -> None:
+    async with KeyManager("memory://") as keys:
+        with pytest.raises(InputError) as caught:
+            await keys.page(**arguments)
+    assert caught.value.field == field
+
+
+def test_every_state_is_counted() -> None:
+    assert KeyCounts.__slots__ == ("total", *STATES)
