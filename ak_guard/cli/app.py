@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ak_guard.cli import settings, workers
+from ak_guard.cli import serve, settings, workers
 from ak_guard.cli.desk import AsJson, Db, examples, remember
 from ak_guard.cli.exits import ExitingGroup
 from ak_guard.cli.groups import groups
@@ -24,6 +24,7 @@ app.add_typer(keys)
 app.add_typer(groups)
 workers.add_to(app)
 settings.add_to(app)
+serve.add_to(app)
 
 
 def _version(asked: bool) -> None:
@@ -41,6 +42,7 @@ def _version(asked: bool) -> None:
         "keys explain prod-api --ip 203.0.113.7 --path /v1/models",
         "workers",
         "settings",
+        "serve --port 9000",
     ),
 )
 def _top(

@@ -57,13 +57,13 @@ def remember(context: typer.Context, db: str | None, as_json: bool) -> None:
 
 
 class Desk:
-    """Runs one command's work against the store and prints what came of it."""
+    """Runs one command's work against the store and prints what came of it. One that `serves` may keep it in memory."""
 
-    def __init__(self, context: typer.Context, db: str | None, as_json: bool) -> None:
+    def __init__(self, context: typer.Context, db: str | None, as_json: bool, *, serves: bool = False) -> None:
         given = context.obj or Given()
         self.as_json: bool = as_json or given.as_json
         self.now: datetime = datetime.now(UTC)
-        self.backend: KeyLookup | str = _checked(db or given.db or configured(("backend",)).get("backend"))
+        self.backend: KeyLookup | str = _checked(db or given.db or configured(("backend",)).get("backend"), serves)
 
     def run(self, work: Callable[[KeyManager], Awaitable[T]], *, makes: bool = False) -> T:
         """Open the store, do the work, close it again. Only with `makes` may the work begin a new database."""
@@ -116,10 +116,11 @@ def _missing_file(manager: KeyManager) -> Path | None:
     return None if file.exists() else file
 
 
-def _checked(backend: KeyLookup | str | None) -> KeyLookup | str:
+def _checked(backend: KeyLookup | str | None, serves: bool) -> KeyLookup | str:
     if backend is None:
         raise ConfigurationError("backend: none is given; add --db sqlite:///keys.db or set AK_GUARD_BACKEND")
-    if isinstance(backend, MemoryBackend) or (isinstance(backend, str) and backend.startswith("memory:")):
+    in_memory = isinstance(backend, MemoryBackend) or (isinstance(backend, str) and backend.startswith("memory:"))
+    if in_memory and not serves:
         raise ConfigurationError(
             "backend: memory:// is private to the process that opens it, so this command would see no keys"
         )

@@ -51,7 +51,8 @@ def test_every_help_has_examples_and_the_common_options(path: tuple[str, ...]) -
     assert "--json" in result.stdout
 
 
-@pytest.mark.parametrize("line", sorted(set(EXAMPLES)))
+# What serves until it is stopped has tests of its own.
+@pytest.mark.parametrize("line", sorted({line for line in EXAMPLES if not line.startswith("serve")}))
 def test_every_example_works_as_it_stands(peopled: tuple[Cli, str], line: str) -> None:
     cli, secret = peopled
     words, _, file = line.partition(" < ")

@@ -1,0 +1,127 @@
+"""The key service: who holds a key, for guards elsewhere. See `protocol.md`."""
+
+# No `from __future__ import annotations`: FastAPI reads them when the app is made.
+
+import logging
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any, Final
+
+from fastapi import FastAPI, Request, Response, Security
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPBearer
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
+
+from ak_guard.admin import models
+from ak_guard.admin.gate import Gate
+from ak_guard.admin.problems import code_of, problem
+from ak_guard.admin.running import running
+from ak_guard.admin.service_tokens import ServiceTokens, TokenCheck
+from ak_guard.backends.documents import VERSION, found_document
+from ak_guard.errors import BackendError, BudgetError
+from ak_guard.manager import KeyManager
+
+log: Final = logging.getLogger("ak_guard")
+
+_PACKAGE: Final = version("ak_guard")
+_HEALTH: Final = "/v1/healthz"
+_OPENAPI: Final = "/v1/openapi.json"
+_LONGEST_FIELD: Final = 100
+_BEARER: Final = HTTPBearer(auto_error=False, scheme_name="service token")
+_ERRORS: Final[dict[int | str, dict[str, Any]]] = {
+    status: {
+        "description": text,
+        "content": {"application/problem+json": {"schema": models.Problem.model_json_schema()}},
+    }
+    for status, text in {
+        400: "The request cannot be read.",
+        401: "No service token, or one that is not good.",
+        408: "The body did not come in time.",
+        413: "The body is too large.",
+        415: "The body is no JSON.",
+        422: "A value is wrong; `errors` names it.",
+        503: "The store cannot be reached, or too many requests are under way.",
+    }.items()
+}
+
+
+def service_app(
+    keys: KeyManager,
+    *,
+    tokens: Iterable[str] | None = None,
+    checks: Sequence[TokenCheck] = (),
+) -> ASGIApp:
+    """An ASGI app that answers guards elsewhere (`HTTPBackend`) over the store of `keys`, under `/v1/`.
+
+    `tokens` are the service tokens, newest first (default: `AK_GUARD_SERVICE_TOKENS`, separated by commas); `checks`
+    are asked beside them. With neither, everybody is refused. Served by itself the app opens and closes the store; what
+    mounts it has to do that, as `serve_app` does. Raises `ConfigurationError` for a token that is easily guessed.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with running(keys):
+            yield
+
+    api = FastAPI(
+        title="ak_guard key service",
+        version=str(VERSION),
+        summary=f"Who holds a key, and what it may still spend. Served by ak_guard {_PACKAGE}.",
+        openapi_url=_OPENAPI,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        dependencies=[Security(_BEARER)],
+        responses=_ERRORS,
+        redirect_slashes=False,
+    )
+    _add_problems(api)
+    _add_keys(api, keys)
+    return Gate(api, checks=[ServiceTokens(tokens), *checks], open_paths=[_HEALTH, _OPENAPI])
+
+
+def _add_keys(api: FastAPI, keys: KeyManager) -> None:
+    @api.get(_HEALTH, response_model=models.Health)
+    async def health() -> Response:
+        """Whether the service can be asked. Needs no token."""
+        return _answer({"status": "ok", "protocol": VERSION})
+
+    @api.post("/v1/resolve", response_model=models.Resolved)
+    async def resolve(asked: models.Resolve) -> Response:
+        """Who holds the secret with this digest? `key` is null when nobody does."""
+        return _answer(found_document(await keys.backend.find(bytes.fromhex(asked.digest))))
+
+
+def _add_problems(api: FastAPI) -> None:
+    @api.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> Response:
+        # What was sent is not repeated: it may hold a secret that was sent by mistake.
+        errors = [{"field": _field(fault["loc"]), "problem": str(fault["msg"])} for fault in error.errors()]
+        return problem("invalid", f"{errors[0]['field']}: {errors[0]['problem']}", errors=errors)
+
+    @api.exception_handler(HTTPException)
+    async def refused(_: Request, error: HTTPException) -> Response:
+        return problem(code_of(error.status_code), str(error.detail), headers=error.headers)
+
+    @api.exception_handler(BackendError)
+    @api.exception_handler(BudgetError)
+    async def away(_: Request, error: Exception) -> Response:
+        log.error("the key service cannot reach its store: %s", error)
+        return problem("store_unavailable", "The store of keys cannot be reached.")
+
+    @api.exception_handler(Exception)
+    async def failed(_: Request, __: Exception) -> Response:
+        return problem("internal", "The service failed; its operator finds the reason in the log.")
+
+
+def _field(where: Sequence[Any]) -> str:
+    """The name of a member as a person would write it: `asks.0.need`. Names may be nonsense, too."""
+    name = ".".join(str(part) for part in where[1:]) or str(where[0])
+    return name.encode("utf-8", "backslashreplace").decode()[:_LONGEST_FIELD]
+
+
+def _answer(document: dict[str, Any]) -> Response:
+    return JSONResponse(document, headers={"Cache-Control": "no-store"})
