@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from ak_guard import custom_keys, inputs, keys
+from ak_guard import custom_keys, inputs, keys, tokens
 from ak_guard.address import parse_address
 from ak_guard.assembly import open_backend, open_counters
 from ak_guard.backends.base import Closable, KeyStore
@@ -106,6 +106,8 @@ class KeyManager:
         self._quotas, self._windows, self._owned = open_counters(store, limits)
         self._counters = SameCounters(store, place_of(limits))
         self._prefix = keys.checked_prefix(prefix)
+        if prefix == tokens.PREFIX:
+            raise InputError("prefix", f"{prefix!r} is that of admin tokens; choose another, such as ak")
         self._groups = {group.name: group for group in group_list(groups or outside.get("groups", ()))}
         self._clock = clock
 

@@ -9,6 +9,7 @@ from heapq import nlargest, nsmallest
 from typing import TYPE_CHECKING, Any
 
 from ak_guard.backends.base import Found
+from ak_guard.backends.tokens import MemoryTokens
 from ak_guard.backends.watch import Listeners
 from ak_guard.budgets.memory import MemoryStorage
 from ak_guard.errors import InputError, NotFound
@@ -17,6 +18,7 @@ from ak_guard.listing import STATES, KeyCounts, ListedKey, matches, rank, standi
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from ak_guard.backends.tokens import TokenStore
     from ak_guard.budgets.base import MultiWindowSupport
     from ak_guard.listing import KeyFilter, Walk
     from ak_guard.records import ApiKey, Group
@@ -36,6 +38,7 @@ class MemoryBackend:
         self._groups: dict[str, Group] = {}
         self._listeners = Listeners()
         self.counters: MultiWindowSupport = MemoryStorage()
+        self.tokens: TokenStore = MemoryTokens()
 
     async def find(self, digest: bytes) -> Found | None:
         key_id, valid_until = self._secrets.get(digest, (None, None))

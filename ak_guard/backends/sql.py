@@ -8,6 +8,7 @@ import logging
 import os
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from sqlalchemy import delete, insert, or_, select, update
@@ -18,10 +19,11 @@ from ak_guard.backends.feeds import Feeds
 from ak_guard.backends.watch import Listeners
 from ak_guard.budgets.leases import Leases
 from ak_guard.budgets.sql import SQLStorage
+from ak_guard.database.admin_tokens import SQLTokens
 from ak_guard.database.changes import announce
 from ak_guard.database.engine import Database
 from ak_guard.database.listing import counted, old_secrets, walked
-from ak_guard.database.tables import groups, keys, secrets
+from ak_guard.database.tables import admin_tokens, groups, keys, secrets
 from ak_guard.errors import BackendError, ConfigurationError, InputError, NotFound
 from ak_guard.listing import ListedKey, folded
 from ak_guard.records import ApiKey, Group, parse_limits
@@ -29,9 +31,10 @@ from ak_guard.records import ApiKey, Group, parse_limits
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from sqlalchemy import Row
+    from sqlalchemy import Row, Table
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from ak_guard.backends.tokens import TokenStore
     from ak_guard.backends.workers import Confirmation, Worker
     from ak_guard.budgets.base import MultiWindowSupport
     from ak_guard.listing import KeyCounts, KeyFilter, Walk
@@ -67,6 +70,8 @@ class SQLBackend:
         self._listeners = Listeners(leases.drop)
         self._feeds = Feeds(self.database, self._listeners)
         self._users = 0
+        renew = partial(self._move_to_newest_pepper, admin_tokens)
+        self.tokens: TokenStore = SQLTokens(self.database, self._stored, renew)
 
     @property
     def peppered(self) -> bool:
@@ -123,7 +128,7 @@ class SQLBackend:
         for row in found:
             if row.pepper_id in stored:
                 if row.pepper_id != self._newest:
-                    await self._move_to_newest_pepper(stored[row.pepper_id], digest)
+                    await self._move_to_newest_pepper(secrets, stored[row.pepper_id], digest)
                 return Found(_key(row), _group_beside(row), row.valid_until)
         return None
 
@@ -245,9 +250,9 @@ class SQLBackend:
             # Two who create the same key at once have both seen that it is not taken.
             raise InputError("key", "is already in use") from None
 
-    async def _move_to_newest_pepper(self, old: bytes, digest: bytes) -> None:
+    async def _move_to_newest_pepper(self, table: Table, old: bytes, digest: bytes) -> None:
         name, stored = self._stored(digest)[0]
-        newest = update(secrets).where(secrets.c.digest == old).values(digest=stored, pepper_id=name)
+        newest = update(table).where(table.c.digest == old).values(digest=stored, pepper_id=name)
         try:
             async with self.database.write(BackendError) as connection:
                 await connection.execute(newest)

@@ -22,7 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.mysql import VARBINARY
 
 #: The newest migration; a database at this revision is left alone at start.
-HEAD: Final = "0003"
+HEAD: Final = "0004"
 
 metadata: Final = MetaData(
     naming_convention={
@@ -152,4 +152,20 @@ settled: Final = Table(
     Column("id", String(64), primary_key=True),
     Column("at", Double, nullable=False),
     Index(None, "at"),
+)
+
+# Who may manage keys, or ask for them. No API key is in here.
+admin_tokens: Final = Table(
+    "ak_admin_tokens",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("name", String(200), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("hint", String(64), nullable=False),
+    # As in ak_secrets.
+    Column("digest", LargeBinary(32).with_variant(VARBINARY(32), "mysql"), nullable=False),
+    Column("pepper_id", String(16)),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double),
+    Index(None, "digest"),
 )
