@@ -1,19 +1,32 @@
 """Keys over HTTP, for services and people: the key service, and the app of `ak-guard serve`. Needs the extra `admin`.
 
 `service_app(keys)` answers `HTTPBackend`s; `protocol.md` beside this file tells what it says, so that a service in any
-language can say the same. `serve_app(keys)` puts everything together that `ak-guard serve` serves.
+language can say the same. `serve_app(keys)` puts everything together that `ak-guard serve` serves. `AdminTokens` says
+who may.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Final
 
+from ak_guard.admin.tokens import AdminTokens
 from ak_guard.errors import ConfigurationError
 
-if find_spec("fastapi") is None:
-    raise ConfigurationError("admin: fastapi is not installed; run: pip install 'ak_guard[admin]'")
+if TYPE_CHECKING:
+    from ak_guard.admin.serve import serve_app
+    from ak_guard.admin.service import service_app
 
-from ak_guard.admin.serve import serve_app
-from ak_guard.admin.service import service_app
+__all__ = ["AdminTokens", "serve_app", "service_app"]
 
-__all__ = ["serve_app", "service_app"]
+_HOMES: Final = {"serve_app": "ak_guard.admin.serve", "service_app": "ak_guard.admin.service"}
+
+
+def __getattr__(name: str) -> Any:
+    # Tokens are made by the command line too, where the extra may be missing.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if find_spec("fastapi") is None:
+        raise ConfigurationError("admin: fastapi is not installed; run: pip install 'ak_guard[admin]'")
+    return getattr(import_module(_HOMES[name]), name)

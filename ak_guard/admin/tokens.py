@@ -86,7 +86,7 @@ class AdminTokens:
         if not 0 < len(raw) <= _MOST:
             return None
         digest = keys.digest(raw)
-        from_environment = hmac.comparekeys.digest(digest, self._environment or bytes(len(digest)))
+        from_environment = hmac.compare_digest(digest, self._environment or bytes(len(digest)))
         found = await self._store.find(digest) if is_minted(raw) and self._keeps else None
         if from_environment:
             return None if await self._is_api_key(digest) else self._of_environment()
