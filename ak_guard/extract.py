@@ -11,7 +11,7 @@ from ak_guard.keys import MAX_KEY_BYTES
 from ak_guard.records import Denial
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, MutableMapping
+    from collections.abc import Callable, Iterable, Mapping, MutableMapping
 
     Scope = MutableMapping[str, Any]
 
@@ -29,6 +29,9 @@ _BLANKS: Final = b" \t"
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _VISIBLE: Final = re.compile(r"[\x21-\x7e]+")
 _WORDS: Final = "bearer, header:NAME, cookie:NAME, query:NAME or subprotocol:PREFIX"
+# So many spellings of header names are remembered; clients that make up more only pay for reading them again.
+_MOST_NAMES: Final = 512
+_LONGEST_NAME: Final = 64
 
 
 @runtime_checkable
@@ -76,6 +79,8 @@ class Bearer(Header):
         super().__init__("authorization")
 
     def value_of(self, line: bytes) -> bytes:
+        if line[:7] == b"Bearer ":  # as nearly everybody writes it
+            return line[7:].strip(_BLANKS)
         if line[:1] in _BLANKS:
             line = line.strip(_BLANKS)
         return line[7:].strip(_BLANKS) if line[:7].lower() == b"bearer " else b""
@@ -174,13 +179,34 @@ def _unquoted(value: bytes) -> bytes:
     return unquote_to_bytes(value.replace(b"+", b" "))
 
 
+class _Names(dict[bytes, Header | None]):
+    """Which place a header's name means, None for most. Names should be in lower case, but ASGI does not demand it.
+
+    A name is looked at once and then remembered as it was spelt: ten headers a request are ten look-ups in a dict.
+    """
+
+    __slots__ = ("_places",)
+
+    def __init__(self, places: Mapping[bytes, Header]) -> None:
+        super().__init__()
+        self._places = places
+
+    def __missing__(self, name: bytes) -> Header | None:
+        place = self._places.get(name.lower())
+        if len(name) <= _LONGEST_NAME:
+            if len(self) >= _MOST_NAMES:
+                self.clear()
+            self[name] = place
+        return place
+
+
 class KeyFinder:
     """Look in every place, and answer one key or a `Denial`.
 
     Equal values count as one key; different ones are refused, because a proxy in front may have judged the other.
     """
 
-    __slots__ = ("_by_header", "_elsewhere", "_lengths", "_removed")
+    __slots__ = ("_elsewhere", "_names", "_removed")
 
     def __init__(self, extractors: Iterable[str | Extractor] | None = None, *, forward_key: bool = True) -> None:
         if isinstance(extractors, str):
@@ -189,11 +215,11 @@ class KeyFinder:
         if not places:
             raise ConfigurationError(f"extractors: the list is empty, so no key could be found; name {_WORDS}")
         # Headers are read in one pass over the request; only the other places are asked one by one.
-        self._by_header: dict[bytes, Header] = {}
+        by_header: dict[bytes, Header] = {}
         for place in places:
-            if isinstance(place, Header) and self._by_header.setdefault(place.name, place) is not place:
+            if isinstance(place, Header) and by_header.setdefault(place.name, place) is not place:
                 raise ConfigurationError(f"extractors: the header {place.name.decode()} is named twice")
-        self._lengths = frozenset(map(len, self._by_header))
+        self._names = _Names(by_header)
         elsewhere = [place for place in places if not isinstance(place, Header)]
         removed = [place for place in places if not forward_key or getattr(place, "always_removed", False)]
         self._elsewhere = {kind: _where(elsewhere, kind) for kind in ("http", "websocket")}
@@ -202,23 +228,25 @@ class KeyFinder:
     def __call__(self, scope: Scope) -> bytes | Denial:
         """Return the key's bytes or the refusal that its absence or shape deserves."""
         kind: str = scope["type"]
-        by_header, lengths = self._by_header, self._lengths
-        found = [
-            value
-            for name, line in scope["headers"]
-            # Names should be in lower case, but ASGI does not demand it. Most have another length and end here.
-            if len(name) in lengths and (place := by_header.get(name.lower())) and (value := place.value_of(line))
-        ]
+        names = self._names
+        found: list[bytes] = []
+        # A loop and no comprehension, which would be a call of its own.
+        for name, line in scope["headers"]:
+            place = names[name]
+            if place is not None and (value := place.value_of(line)):
+                found.append(value)  # noqa: PERF401  # see above
         for elsewhere in self._elsewhere[kind]:
             found += elsewhere.find(scope)
         if not found:
             return Denial("missing_api_key", "No API key was sent.")
-        self.strip(scope)
+        if self._removed[kind]:
+            self.strip(scope)
+        key = found[0]
         if len(found) > 1 and len(set(found)) > 1:
             if max(map(len, found)) > MAX_KEY_BYTES:
                 return _too_large()
             return Denial("ambiguous_credentials", "Different API keys were sent in one request.")
-        return found[0] if len(found[0]) <= MAX_KEY_BYTES else _too_large()
+        return key if len(key) <= MAX_KEY_BYTES else _too_large()
 
     def strip(self, scope: Scope) -> None:
         """Take out of the scope what the app or the server's log must not see."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ak_guard.budgets.windows import Window
     from ak_guard.extract import KeyFinder
     from ak_guard.floods import FailureLimit
-    from ak_guard.subject import Subject
+    from ak_guard.subject import Asked, Subject
 
     Scope = MutableMapping[str, Any]
 
@@ -105,10 +105,13 @@ class Guard:
             subject = resolved
         case.subject = subject
 
-        route = route_of(scope)
         # Who has passed on this route passes again, until the key expires. So these rules may look at nothing but the
         # key, its group, the client and the route; what looks at more stands behind them.
-        if not subject.lets_in(case.client, route, case.now):
+        get = scope.get
+        method = scope["method"] if scope["type"] == "http" else "GET"
+        asked: Asked = (case.client, method, scope["path"], get("raw_path"), get("root_path"))
+        if asked not in subject.passed or case.now >= subject.rules.good_until:
+            route = route_of(scope)
             case.denial = (
                 self._service.check(case.client)
                 or checks.check_state(subject.rules, case.now)
@@ -117,7 +120,7 @@ class Guard:
             )
             if case.denial is not None:
                 return case
-            subject.let_in(case.client, route)
+            subject.let_in(asked)
 
         case.cost = cost = self._cost if isinstance(self._cost, int) else cost_of(self._cost, scope)
         charged = subject.budget.charged(cost)

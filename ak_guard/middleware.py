@@ -13,7 +13,7 @@ from ak_guard.budgets.receipt import Receipt
 from ak_guard.decisions import Watched
 from ak_guard.errors import AkGuardError, BackendError, BudgetError, ConfigurationError, InputError
 from ak_guard.guard import misconfigured
-from ak_guard.integrations.starlette_auth import KeyUser, show_nobody, show_user
+from ak_guard.integrations.starlette_auth import KeyUser, show_nobody
 from ak_guard.lifespan import Lifespan
 from ak_guard.records import Admission
 from ak_guard.replies import BUDGET_CODES, Headers, RateLimitFields, Replies
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 log: Final = logging.getLogger("ak_guard")
 
+_GUARDED: Final = frozenset({"http", "websocket"})
 _STATE = "ak_guard"
 # Where a guard inside looks for the admission of a guard outside: in the scope itself, which no two requests share.
 _TICKET = "ak_guard.admission"
@@ -163,18 +164,19 @@ class ApiKeyMiddleware:
         self, scope: Scope, receive: Receive, send: Send
     ) -> None:
         kind = scope["type"]
-        if kind == "lifespan":
+        if kind not in _GUARDED:
+            if kind != "lifespan":
+                raise AkGuardError(f"a scope of type {kind!r} cannot be guarded and is not let through")
             await Lifespan(self.app, self._start, self._stop)(scope, receive, send)
             return
-        if kind not in {"http", "websocket"}:
-            raise AkGuardError(f"a scope of type {kind!r} cannot be guarded and is not let through")
         assembly = self._assembly
         if assembly is None:
             await _PLAIN_REPLIES.send(misconfigured(), [], scope, receive, send)
             return
-        if (assembly.public is not None and scope in assembly.public) or (
-            self._allow_preflight and scope.get("method") == "OPTIONS" and _is_preflight(scope)
-        ):
+        public = assembly.public
+        if (
+            public is not None and (scope["path"] in public.literals or scope.get("root_path")) and scope in public
+        ) or (self._allow_preflight and scope.get("method") == "OPTIONS" and _is_preflight(scope)):
             assembly.find_key.strip(scope)
             show_nobody(scope)
             await self.app(scope, receive, send)
@@ -201,7 +203,7 @@ class ApiKeyMiddleware:
             state = scope.get("state")
             scope["state"] = {**state, _STATE: admission} if state else {_STATE: admission}
             shown: _Shown = subject.door or _Shown.of(subject)
-            show_user(scope, shown.user)
+            scope["user"], scope["auth"] = shown.user, shown.user.credentials
             receipt: Receipt = admission.receipt
             headers = None
             if self._ratelimit and receipt.left:

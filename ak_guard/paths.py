@@ -18,8 +18,6 @@ _ODD: Final = re.compile(r"//|\\|[\x00-\x1f\x7f\ufffd]|%(?:2e|2f|5c|25|00)|/\.{1
 _ODD_RAW: Final = re.compile(rb"%(?:2e|2f|5c|00)|\\", re.IGNORECASE)
 # An encoding within an encoding within one is the deepest that is looked into; anything deeper is refused by routes.
 _DEEPEST: Final = 4
-# Longer paths are not worth remembering.
-_SHORT: Final = 256
 
 
 def app_path(path: str, root: str) -> str:
@@ -42,10 +40,6 @@ class Route(NamedTuple):
     path: str
     raw_path: bytes | None = None
     root_path: str = ""
-
-    @property
-    def is_short(self) -> bool:
-        return len(self.path) <= _SHORT
 
 
 def route_of(scope: Mapping[str, Any]) -> Route:
@@ -83,15 +77,16 @@ def normal_form(path: str) -> str | None:
 class PublicPaths:
     """Exact literal paths that need no key. A path that is odd is never public."""
 
-    __slots__ = ("_paths",)
+    __slots__ = ("literals",)
 
     def __init__(self, paths: Iterable[str]) -> None:
-        self._paths = frozenset(paths)
+        #: What a path without a `root_path` must be one of, for those who ask for each request.
+        self.literals: frozenset[str] = frozenset(paths)
 
     def __contains__(self, scope: Mapping[str, Any]) -> bool:
         root = scope.get("root_path")
         path = app_path(scope["path"], root) if root else scope["path"]
-        return path in self._paths and not is_odd(path, scope.get("raw_path"))
+        return path in self.literals and not is_odd(path, scope.get("raw_path"))
 
 
 class Routes:

@@ -206,7 +206,7 @@ class RateLimitFields:
 
     def render(self, left: Sequence[int], ends: Sequence[float], now: float) -> Headers:
         """Both fields for what each window has left and for when it frees, in the order of the windows."""
-        if not self._from <= now < self._until or ends != self._ends:
+        if not self._from <= now < self._until or (ends is not self._ends and ends != self._ends):
             self._fill(ends, now)
         if left and min(left) < 0:
             left = [max(0, count) for count in left]

@@ -16,19 +16,23 @@ if TYPE_CHECKING:
     from ak_guard.address import Address
     from ak_guard.backends.base import Found
     from ak_guard.budgets.base import MultiWindowSupport
-    from ak_guard.paths import Route
     from ak_guard.records import ApiKey
 
 
 # How many callers and routes that passed every rule are remembered for one key. Each may have a path of its own, and
 # there may be a hundred thousand keys.
 _REMEMBERED: Final = 16
+# Longer paths are not worth remembering.
+_SHORT: Final = 256
+
+#: Who asks for what, as far as a rule may look: client, method, path, raw path, root path.
+Asked = tuple["Address | None", str, str, "bytes | None", "str | None"]
 
 
 class Subject:
     """One key as the guard sees it. `door` is the door's own place for what it shows of the key, made on first use."""
 
-    __slots__ = ("_passed", "budget", "door", "group_rules", "key", "rules")
+    __slots__ = ("budget", "door", "group_rules", "key", "passed", "rules")
 
     def __init__(self, key: ApiKey, rules: KeyRules, group_rules: GroupRules, budget: Budget) -> None:
         self.key: ApiKey = key
@@ -36,19 +40,16 @@ class Subject:
         self.group_rules: GroupRules = group_rules
         self.budget: Budget = budget
         self.door: Any = None
-        self._passed: set[tuple[Address | None, Route]] = set()
+        #: What has passed every rule before, and passes again until `rules.good_until`.
+        self.passed: set[Asked] = set()
 
-    def lets_in(self, client: Address | None, route: Route, now: float) -> bool:
-        """Whether this client has passed every rule on this route before, and no rule depends on more than the time."""
-        return (client, route) in self._passed and now < self.rules.good_until
-
-    def let_in(self, client: Address | None, route: Route) -> None:
+    def let_in(self, asked: Asked) -> None:
         """Every rule lets this client in on this route."""
         # A key is called from few addresses on few routes; whoever makes up new ones only pays the checks again.
-        if len(self._passed) >= _REMEMBERED:
-            self._passed.clear()
-        if route.is_short:
-            self._passed.add((client, route))
+        if len(self.passed) >= _REMEMBERED:
+            self.passed.clear()
+        if len(asked[2]) <= _SHORT:
+            self.passed.add(asked)
 
 
 class SubjectMaker:

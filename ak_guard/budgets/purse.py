@@ -73,12 +73,12 @@ class Purse:
         units, requests = self._first_units - self.units, self._first_requests - self.requests
         return [units if window.unit == "units" else requests for window in self.windows]
 
-    def left(self) -> list[int]:
+    def left(self) -> tuple[int, ...]:
         """What each window has left after what was spent from here."""
         if self._all_units:
             spent = self._first_units - self.units
-            return [count - spent for count in self._left]
-        return [count - spent for count, spent in zip(self._left, self.spent, strict=True)]
+            return tuple([count - spent for count in self._left])
+        return tuple([count - spent for count, spent in zip(self._left, self.spent, strict=True)])
 
     def close(self) -> None:
         """Let nobody spend from here any more."""

@@ -19,9 +19,9 @@ class Shortage:
 
     __slots__ = ("ends", "full", "left")
 
-    def __init__(self, full: list[int], left: list[int], ends: list[float]) -> None:
+    def __init__(self, full: list[int], left: Sequence[int], ends: list[float]) -> None:
         self.full: list[int] = full
-        self.left: list[int] = left
+        self.left: Sequence[int] = left
         self.ends: list[float] = ends
 
 
@@ -34,7 +34,7 @@ class Receipt:
 
     cost: int
     charged: int
-    left: list[int]
+    left: Sequence[int]
     #: Whether the response has ended.
     closed: bool = False
     #: Whether anything was charged or given back since the take.
@@ -47,7 +47,7 @@ class Receipt:
         cost: int,
         charged: int,
         generations: Sequence[Sequence[int]] | None,
-        left: list[int],
+        left: Sequence[int],
         ends: list[float],
     ) -> None:
         self.budget: Budget = budget

@@ -43,12 +43,6 @@ class KeyUser(BaseUser):
         return self.key.id
 
 
-def show_user(scope: Scope, user: KeyUser) -> None:
-    """Put the holder into the scope with the scopes `authenticated` and `group:NAME`."""
-    scope["user"] = user
-    scope["auth"] = user.credentials
-
-
 def show_nobody(scope: Scope) -> None:
     """For requests that pass without a key, so that `@requires` answers instead of failing."""
     scope.setdefault("user", UnauthenticatedUser())
