@@ -11,7 +11,7 @@ from ak_guard.keys import MAX_KEY_BYTES
 from ak_guard.records import Denial
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, MutableMapping
+    from collections.abc import Callable, Iterable, MutableMapping
 
     Scope = MutableMapping[str, Any]
 
@@ -29,9 +29,6 @@ _BLANKS: Final = b" \t"
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _VISIBLE: Final = re.compile(r"[\x21-\x7e]+")
 _WORDS: Final = "bearer, header:NAME, cookie:NAME, query:NAME or subprotocol:PREFIX"
-# So many spellings of header names are remembered; clients that make up more only pay for reading them again.
-_MOST_NAMES: Final = 512
-_LONGEST_NAME: Final = 64
 
 
 @runtime_checkable
@@ -179,34 +176,13 @@ def _unquoted(value: bytes) -> bytes:
     return unquote_to_bytes(value.replace(b"+", b" "))
 
 
-class _Names(dict[bytes, Header | None]):
-    """Which place a header's name means, None for most. Names should be in lower case, but ASGI does not demand it.
-
-    A name is looked at once and then remembered as it was spelt: ten headers a request are ten look-ups in a dict.
-    """
-
-    __slots__ = ("_places",)
-
-    def __init__(self, places: Mapping[bytes, Header]) -> None:
-        super().__init__()
-        self._places = places
-
-    def __missing__(self, name: bytes) -> Header | None:
-        place = self._places.get(name.lower())
-        if len(name) <= _LONGEST_NAME:
-            if len(self) >= _MOST_NAMES:
-                self.clear()
-            self[name] = place
-        return place
-
-
 class KeyFinder:
     """Look in every place, and answer one key or a `Denial`.
 
     Equal values count as one key; different ones are refused, because a proxy in front may have judged the other.
     """
 
-    __slots__ = ("_elsewhere", "_names", "_removed")
+    __slots__ = ("_by_header", "_elsewhere", "_lengths", "_removed")
 
     def __init__(self, extractors: Iterable[str | Extractor] | None = None, *, forward_key: bool = True) -> None:
         if isinstance(extractors, str):
@@ -215,11 +191,11 @@ class KeyFinder:
         if not places:
             raise ConfigurationError(f"extractors: the list is empty, so no key could be found; name {_WORDS}")
         # Headers are read in one pass over the request; only the other places are asked one by one.
-        by_header: dict[bytes, Header] = {}
+        self._by_header: dict[bytes, Header] = {}
         for place in places:
-            if isinstance(place, Header) and by_header.setdefault(place.name, place) is not place:
+            if isinstance(place, Header) and self._by_header.setdefault(place.name, place) is not place:
                 raise ConfigurationError(f"extractors: the header {place.name.decode()} is named twice")
-        self._names = _Names(by_header)
+        self._lengths = frozenset(map(len, self._by_header))
         elsewhere = [place for place in places if not isinstance(place, Header)]
         removed = [place for place in places if not forward_key or getattr(place, "always_removed", False)]
         self._elsewhere = {kind: _where(elsewhere, kind) for kind in ("http", "websocket")}
@@ -228,13 +204,15 @@ class KeyFinder:
     def __call__(self, scope: Scope) -> bytes | Denial:
         """Return the key's bytes or the refusal that its absence or shape deserves."""
         kind: str = scope["type"]
-        names = self._names
+        by_header, lengths = self._by_header, self._lengths
         found: list[bytes] = []
         # A loop and no comprehension, which would be a call of its own.
         for name, line in scope["headers"]:
-            place = names[name]
-            if place is not None and (value := place.value_of(line)):
-                found.append(value)  # noqa: PERF401  # see above
+            # Names should be in lower case, but ASGI does not demand it. Most have another length and end here.
+            if len(name) in lengths:
+                place = by_header.get(name.lower())
+                if place is not None and (value := place.value_of(line)):
+                    found.append(value)
         for elsewhere in self._elsewhere[kind]:
             found += elsewhere.find(scope)
         if not found:

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import Counter
-from contextlib import asynccontextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from ak_guard.address import Address, IPSet
-from ak_guard.budgets.base import Ask, Change, Shortfall
+from ak_guard.budgets.base import Ask, Shortfall
 from ak_guard.budgets.memory import MemoryStorage
 from ak_guard.budgets.windows import Window
 from ak_guard.loops import PerLoop
 from ak_guard.records import Denial, Limit
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from types import TracebackType
+
+    from ak_guard.budgets.base import Grant
 
 # So many look-ups one address may have under way; callers without an address of their own share them.
 MAX_LOOKUPS: Final = 64
+# A throttled address keeps one look-up in so many seconds: a right key gets through, so nobody is locked out for good.
+_SPARED_SECONDS: Final = 1.0
 _SHARED: Final = ""
-_ONE_A_SECOND: Final = Window(1, 1)
+_PRIVATE: Final = IPSet.private()
+# Throttles that are over are swept once there are more than so many, or twice as many as the last time.
+_SWEEP_FROM: Final = 1_024
 
 
 class FailureLimit:
@@ -34,58 +39,100 @@ class FailureLimit:
 
     def __init__(self, limit: Limit | None) -> None:
         self._window = None if limit is None else Window.of(limit)
+        self._one = [] if self._window is None else [Ask(self._window, 1)]
         self._counters = MemoryStorage()
-        self._private = IPSet.private()
-        self._running: PerLoop[Counter[str]] = PerLoop(Counter)
+        self._throttles: dict[str, _Throttle] = {}
+        self._sweep_at = _SWEEP_FROM
+        self._running: PerLoop[dict[str, int]] = PerLoop(dict)
 
-    async def admit(self, client: Address | None, now: float) -> Denial | None:
-        """May this address look up a key that it may have made up?"""
-        if self._window is None:
-            return None
-        subject = self._subject(client)
-        if self._running.get()[subject] >= MAX_LOOKUPS:
-            return _too_many(1)
-        if subject == _SHARED:
-            return None
-        (level,) = await self._counters.peek(subject, [self._window], now=now)
-        if level.used < self._window.amount:
-            return None
-        # Nobody is locked out for good: a right key gets through within a second.
-        spared = await self._counters.acquire(f"{subject}/spared", [Ask(_ONE_A_SECOND, 1)], lease=None, now=now)
-        return _too_many(math.ceil(spared.ends[0] - now)) if isinstance(spared, Shortfall) else None
-
-    @asynccontextmanager
-    async def attempt(self, client: Address | None, now: float) -> AsyncIterator[None]:
-        """One look-up of a key that was admitted. Whoever goes away meanwhile has failed."""
-        subject, running = self._subject(client), self._running.get()
-        running[subject] += 1
-        try:
-            yield
-        except asyncio.CancelledError:
-            self._count(subject, now)
-            raise
-        finally:
-            running[subject] -= 1
-            if not running[subject]:
-                del running[subject]
+    def attempt(self, client: Address | None, now: float) -> Attempt | Denial:
+        """May this address look up a key that it may have made up? The look-up belongs within what is returned."""
+        subject, running = _subject(client), self._running.get()
+        if self._window is not None:
+            if running.get(subject, 0) >= MAX_LOOKUPS:
+                return _too_many(1)
+            throttle = self._throttles.get(subject)
+            if throttle is not None and not throttle.spares(now):
+                return _too_many(math.ceil(throttle.spared_at + _SPARED_SECONDS - now))
+        return Attempt(self, running, subject, now)
 
     def failed(self, client: Address | None, now: float) -> None:
         """A key turned out to be nobody's."""
-        self._count(self._subject(client), now)
+        self.count(_subject(client), now)
 
-    async def repeated(self, client: Address | None, now: float) -> Denial | None:
+    def repeated(self, client: Address | None, now: float) -> Denial | None:
         """A key came again that is remembered as nobody's: counted, and refused without a look-up."""
-        if self._window is None or (subject := self._subject(client)) == _SHARED:
-            return None
-        outcome = await self._counters.acquire(subject, [Ask(self._window, 1)], lease=None, now=now)
+        outcome = self.count(_subject(client), now)
         return _too_many(math.ceil(outcome.ends[0] - now)) if isinstance(outcome, Shortfall) else None
 
-    def _count(self, subject: str, now: float) -> None:
-        if self._window is not None and subject != _SHARED:
-            self._counters.settle(subject, [Change(self._window, 1, None)], now=now)
+    def count(self, subject: str, now: float) -> Grant | Shortfall | None:
+        """One more failure, None where failures are not counted."""
+        if self._window is None or subject == _SHARED:
+            return None
+        outcome = self._counters.spend(subject, self._one, now=now)
+        if outcome.used[0] >= self._window.amount and subject not in self._throttles:
+            self._sweep(now)
+            self._throttles[subject] = _Throttle(now, outcome.ends[0])
+        return outcome
 
-    def _subject(self, client: Address | None) -> str:
-        return _SHARED if client is None or client in self._private else client.bucket
+    def _sweep(self, now: float) -> None:
+        if len(self._throttles) >= self._sweep_at:
+            self._throttles = {subject: kept for subject, kept in self._throttles.items() if not kept.is_over(now)}
+            self._sweep_at = max(_SWEEP_FROM, 2 * len(self._throttles))
+
+
+class _Throttle:
+    """One address that failed too often: from `since` to `until`, with a look-up spared now and then."""
+
+    __slots__ = ("since", "spared_at", "until")
+
+    def __init__(self, since: float, until: float) -> None:
+        self.since = since
+        self.until = until
+        self.spared_at = -math.inf
+
+    def is_over(self, now: float) -> bool:
+        # A clock that was set back ends it too: nobody waits for the time to come again.
+        return not self.since <= now < self.until
+
+    def spares(self, now: float) -> bool:
+        """Whether a look-up may be made now; if so, it is the one."""
+        if self.is_over(now):
+            return True
+        if self.spared_at <= now < self.spared_at + _SPARED_SECONDS:
+            return False
+        self.spared_at = now
+        return True
+
+
+class Attempt:
+    """One look-up of a key that may be made up. Whoever goes away meanwhile has failed."""
+
+    __slots__ = ("_limit", "_now", "_running", "_subject")
+
+    def __init__(self, limit: FailureLimit, running: dict[str, int], subject: str, now: float) -> None:
+        self._limit = limit
+        self._running = running
+        self._subject = subject
+        self._now = now
+
+    def __enter__(self) -> None:
+        self._running[self._subject] = self._running.get(self._subject, 0) + 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._running[self._subject] -= 1
+        if not self._running[self._subject]:
+            del self._running[self._subject]
+        if kind is not None and issubclass(kind, asyncio.CancelledError):
+            self._limit.count(self._subject, self._now)
+
+
+# Addresses are remembered where they are parsed, so the same caller is the same object.
+@lru_cache(maxsize=8_192)
+def _subject(client: Address | None) -> str:
+    return _SHARED if client is None or client in _PRIVATE else client.bucket
 
 
 def _too_many(retry_after: int) -> Denial:

@@ -160,15 +160,16 @@ class Guard:
         if (denial := self._service.check(case.client)) is not None:
             return denial
         if entry is not None:
-            return await self._floods.repeated(case.client, case.now) or checks.unknown_key()
+            return self._floods.repeated(case.client, case.now) or checks.unknown_key()
 
         # Whoever joins a question asks nothing himself, and a key that was known may be asked about again.
         joins = self._known.is_asking(digest)
         stranger = not joins and not self._known.knows(digest)
-        if stranger and (denial := await self._floods.admit(case.client, case.now)) is not None:
-            return denial
+        attempt = self._floods.attempt(case.client, case.now) if stranger else nullcontext()
+        if isinstance(attempt, Denial):
+            return attempt
         try:
-            async with self._floods.attempt(case.client, case.now) if stranger else nullcontext():
+            with attempt:
                 found = (await self._known.resolve(digest, case.now)).value
         except ConfigurationError as error:
             log.error("ak_guard is not configured: %s", error)

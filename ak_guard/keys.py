@@ -25,6 +25,8 @@ _MINTED: Final = re.compile(rb"[a-z0-9]+_[0-9A-Za-z]{38}")
 _PRINTABLE: Final = re.compile(rb"[\x21-\x7e]+")
 _PREFIX: Final = re.compile(r"[a-z0-9]{1,32}")
 _RANDOM_LENGTH: Final = 32
+# Two digits at a time: whoever tries keys at random makes the guard compute a checksum each time.
+_PAIRS: Final = [high + low for high in _ALPHABET for low in _ALPHABET]
 _CHECKSUM_LENGTH: Final = 6
 
 
@@ -49,11 +51,9 @@ def is_minted_shape(text: bytes) -> bool:
 
 def is_well_formed(text: bytes) -> bool:
     """Whether `text` could be a key at all: visible ASCII and, where it looks minted, the right checksum."""
-    if _PRINTABLE.fullmatch(text) is None:
-        return False
-    if not is_minted_shape(text):
-        return True
-    return text[-_CHECKSUM_LENGTH:] == _checksum(text[:-_CHECKSUM_LENGTH]).encode()
+    if is_minted_shape(text):
+        return text[-_CHECKSUM_LENGTH:] == _checksum(text[:-_CHECKSUM_LENGTH]).encode()
+    return _PRINTABLE.fullmatch(text) is not None
 
 
 def digest(text: bytes) -> bytes:
@@ -68,9 +68,6 @@ def hint(text: str) -> str:
 
 
 def _checksum(body: bytes) -> str:
-    number = zlib.crc32(body)
-    digits = []
-    for _ in range(_CHECKSUM_LENGTH):
-        number, digit = divmod(number, 62)
-        digits.append(_ALPHABET[digit])
-    return "".join(reversed(digits))
+    number, last = divmod(zlib.crc32(body), len(_PAIRS))
+    first, middle = divmod(number, len(_PAIRS))
+    return _PAIRS[first] + _PAIRS[middle] + _PAIRS[last]

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import math
 import threading
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from cachetools import LRUCache
@@ -126,7 +125,8 @@ class CachedLookup(Generic[T]):
 
     def is_asking(self, digest: bytes) -> bool:
         """Whether somebody is asking about this key now, so that another would only wait for the same answer."""
-        return (digest, self._changes) in self._flights.get()
+        flights = self._flights.get()
+        return bool(flights) and (digest, self._changes) in flights
 
     async def resolve(self, digest: bytes, now: float) -> Entry[T]:
         """Ask the backend, unless somebody is asking for the same key already: then wait for that answer.
@@ -185,12 +185,22 @@ class CachedLookup(Generic[T]):
         ttl = min(self._ttl, MISS_SECONDS) if found is None else self._ttl
         entry = Entry(value, found, now, now + ttl)
         # What other threads read meanwhile may upset the order of the least recently used: then this is asked again.
-        with self._lock, suppress(RuntimeError):
+        with self._lock:
             if changes == self._changes:
-                self._entries.pop(digest, None)
-                self._misses.pop(digest, None)
-                (self._misses if found is None else self._entries)[digest] = entry
+                try:
+                    self._remember(digest, entry)
+                except RuntimeError:
+                    log.debug("a cache was read from another thread while an answer was put into it")
         return entry
+
+    def _remember(self, digest: bytes, entry: Entry[T]) -> None:
+        kept, other = (self._misses, self._entries) if entry.value is None else (self._entries, self._misses)
+        if digest in other:
+            del other[digest]
+        if digest in kept:
+            # Not replaced: the newest answer is the last to be forgotten.
+            del kept[digest]
+        kept[digest] = entry
 
     def _prepared(self, digest: bytes, found: Found) -> T:
         """Most look-ups find what was known before, and preparing costs more than comparing."""
