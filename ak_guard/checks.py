@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class ServiceRules:
     """Which addresses and groups may use the service at all. Addresses are judged before any look-up."""
 
-    __slots__ = ("_allow", "_allow_groups", "_deny", "_deny_groups", "active")
+    __slots__ = ("_allow", "_allow_groups", "_deny", "_deny_groups", "_judged", "active")
 
     def __init__(
         self,
@@ -37,10 +37,13 @@ class ServiceRules:
         self._allow_groups = allow_groups
         self._deny_groups = deny_groups
         self.active: bool = self._allow is not None or self._deny is not None
+        # Addresses are remembered where they are parsed, so the same caller is the same object.
+        self._judged = lru_cache(maxsize=8_192)(self._judge)
 
     def check(self, client: Address | None) -> Denial | None:
-        if not self.active:
-            return None
+        return self._judged(client) if self.active else None
+
+    def _judge(self, client: Address | None) -> Denial | None:
         if (
             client is None
             or (self._deny is not None and client in self._deny)

@@ -98,7 +98,7 @@ class CachedLookup(Generic[T]):
         # LRU with the deadline in the value: a TTLCache costs six times as much to read.
         self._entries: _Entries[T] = _Entries(size)
         self._misses: LRUCache[bytes, Entry[T]] = LRUCache(size)
-        self._flights: PerLoop[dict[tuple[bytes, int], asyncio.Future[Entry[T]]]] = PerLoop(dict)
+        self._flights: PerLoop[dict[tuple[bytes, int], asyncio.Future[Entry[T]] | None]] = PerLoop(dict)
         self._changes = 0
         # One process may serve from several event loops, each in a thread of its own.
         self._lock = threading.Lock()
@@ -146,7 +146,8 @@ class CachedLookup(Generic[T]):
         # A question asked before a change is no answer to those who come after it.
         question = (digest, self._changes)
         flights = self._flights.get()
-        while (flight := flights.get(question)) is not None:
+        while question in flights:
+            flight = flights[question] = flights[question] or asyncio.get_running_loop().create_future()
             # Waited for without being awaited, so that a caller who gives up takes the answer from nobody.
             await asyncio.wait([flight])
             if not flight.cancelled():
@@ -154,21 +155,22 @@ class CachedLookup(Generic[T]):
             # Whoever asked went away; one of those who waited asks next, the others find what it was told.
             if (entry := self.get(digest, now)) is not None:
                 return entry
-        flight = flights[question] = asyncio.get_running_loop().create_future()
+        # Most are asked about by one alone; the future is made by the first who joins.
+        flights[question] = None
         try:
             entry = await self._ask(digest, now)
         except Exception as error:
-            flight.set_exception(error)
-            flight.exception()  # seen here; those who wait see it too
+            if (joined := flights.pop(question)) is not None:
+                joined.set_exception(error)
+                joined.exception()  # seen here; those who wait see it too
             raise
         except BaseException:
-            flight.cancel()
+            if (joined := flights.pop(question)) is not None:
+                joined.cancel()
             raise
-        else:
-            flight.set_result(entry)
-            return entry
-        finally:
-            del flights[question]
+        if (joined := flights.pop(question)) is not None:
+            joined.set_result(entry)
+        return entry
 
     async def _ask(self, digest: bytes, now: float) -> Entry[T]:
         changes = self._changes
