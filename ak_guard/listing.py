@@ -47,6 +47,7 @@ class KeyFilter(NamedTuple):
     owner: str | None = None
     state: State | None = None
     environment: str | None = None
+    ids: tuple[str, ...] | None = None
 
     def checked(self) -> KeyFilter:
         """Itself, when its words are such as can be asked for; raises `InputError` naming the field."""
@@ -210,6 +211,7 @@ def matches(key: ApiKey, where: KeyFilter, now: float) -> bool:
         and (where.group is None or key.group == where.group)
         and (where.enabled is None or key.enabled == where.enabled)
         and (where.owner is None or key.owner == where.owner)
+        and (where.ids is None or key.id in where.ids)
         and (where.environment is None or key.environment == wanted_environment)
         and (where.state is None or where.state in states_of(key, now))
     )

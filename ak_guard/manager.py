@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
+from copy import copy
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -12,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from ak_guard import custom_keys, inputs, keys, tokens
 from ak_guard.address import parse_address
 from ak_guard.assembly import open_backend, open_counters
-from ak_guard.backends.base import Closable, KeyStore
+from ak_guard.audit import AuditFilter, Note
+from ak_guard.backends.base import Closable, KeepsAudit, KeyStore, ReadsUsage
 from ak_guard.backends.counted import SameCounters
 from ak_guard.backends.workers import Confirmation, KnowsWorkers, Unconfirmed, Worker
-from ak_guard.budgets.ledger import Budget, peek
+from ak_guard.budgets.ledger import Budget, peek, peek_all
 from ak_guard.budgets.place import place_of
 from ak_guard.errors import BackendError, ConfigurationError, InputError, NotFound
 from ak_guard.explain import Explanation, explain
@@ -31,10 +33,11 @@ from ak_guard.listing import (
     read_cursor,
     standing,
 )
-from ak_guard.records import ApiKey, Group
+from ak_guard.records import ApiKey, Group, checked_text
 from ak_guard.settings import configured, group_list
 from ak_guard.status import Status
 from ak_guard.subject import group_of, key_budget
+from ak_guard.usage.summaries import Period
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -42,9 +45,12 @@ if TYPE_CHECKING:
 
     from limits.aio.storage import Storage
 
+    from ak_guard.audit import AuditEntry
     from ak_guard.backends.base import KeyLookup
     from ak_guard.budgets.base import MultiWindowSupport
     from ak_guard.records import Limit
+    from ak_guard.usage.records import LastUsed, UsageRecord
+    from ak_guard.usage.summaries import BucketName, UsageSummary
 
 
 class _Omitted:
@@ -81,7 +87,8 @@ class KeyManager:
 
     `backend` is a URL or an object; give a middleware the same object and both see the same keys and counters. `limits`
     names the storage of the windows where the middleware has one. `prefix` begins every minted key. `groups` are those
-    that services define in their code, so that `status` and `explain` know them. `clock` is in seconds since the epoch.
+    that services define in their code, so that `status` and `explain` know them. `actor` is the name under which
+    changes stand in the audit trail. `clock` is in seconds since the epoch.
     What is not given of the first three comes from the file or the environment, as it does for the middleware.
 
     Unknown ids raise `NotFound`, wrong values `InputError` naming the field, a store that is away `BackendError`.
@@ -94,6 +101,7 @@ class KeyManager:
         limits: Storage | MultiWindowSupport | str | None = None,
         prefix: str = "ak",
         groups: Iterable[Group] = (),
+        actor: str = "python",
         clock: Callable[[], float] = time.time,
     ) -> None:
         # A name that nobody knows matters where it may be a misspelling of the backend; otherwise keys are managed.
@@ -109,6 +117,7 @@ class KeyManager:
         if prefix == tokens.PREFIX:
             raise InputError("prefix", f"{prefix!r} is that of admin tokens; choose another, such as ak")
         self._groups = {group.name: group for group in group_list(groups or outside.get("groups", ()))}
+        self._actor = checked_text("actor", actor)
         self._clock = clock
 
     async def __aenter__(self) -> Self:
@@ -128,6 +137,15 @@ class KeyManager:
         if isinstance(self.backend, Closable):
             await self.backend.aclose()
 
+    def acting_as(self, actor: str) -> KeyManager:
+        """The same keys in somebody's name: what is changed through it stands under it in the audit trail.
+
+        It ends with the manager it came from and is not opened by itself.
+        """
+        other = copy(self)
+        other._actor, other._owned = checked_text("actor", actor), ()  # noqa: SLF001  # our own
+        return other
+
     # Keys
 
     async def create(
@@ -145,11 +163,13 @@ class KeyManager:
         owner: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         enabled: bool = True,
+        replaces: str | None = None,
     ) -> Issued:
         """Create a key; its secret is in the answer and nowhere else.
 
         `key` is a text chosen by the caller instead of a generated one (see `ak_guard.custom_keys`). `limits` None
-        takes the group's, an empty list means none. `expires_in` is a duration such as `30d`.
+        takes the group's, an empty list means none. `expires_in` is a duration such as `30d`. `replaces` is the id of
+        a key in whose place this one comes; each then names the other.
         """
         now = self._clock()
         secret = self._secret(key)
@@ -172,8 +192,9 @@ class KeyManager:
             owner=inputs.owner(owner),
             metadata=inputs.metadata(metadata),
             hint=keys.hint(secret),
+            replaces=None if replaces is None else (await self.get(replaces)).id,
         )
-        await self.backend.insert(made, keys.digest(secret.encode()))
+        await self.backend.insert(made, keys.digest(secret.encode()), note=self._note("key.create"))
         return Issued(made, secret)
 
     async def get(self, key_id: str) -> ApiKey:
@@ -244,7 +265,6 @@ class KeyManager:
         enabled: bool | _Omitted = OMITTED,
     ) -> ApiKey:
         """Change the fields that are given; None clears one. What was used of quota and windows stays."""
-        now = self._clock()
         changes: dict[str, Any] = {}
         if not isinstance(name, _Omitted):
             changes["name"] = inputs.name(name)
@@ -259,7 +279,7 @@ class KeyManager:
         if not (isinstance(expires_at, _Omitted) and isinstance(expires_in, _Omitted)):
             at = None if isinstance(expires_at, _Omitted) else expires_at
             within = None if isinstance(expires_in, _Omitted) else expires_in
-            changes["expires_at"] = inputs.expiry(at, within, now)
+            changes["expires_at"] = inputs.expiry(at, within, self._clock())
         if not isinstance(limits, _Omitted):
             changes["limits"] = inputs.limits(limits)
         if not isinstance(owner, _Omitted):
@@ -268,9 +288,10 @@ class KeyManager:
             changes["metadata"] = inputs.metadata(metadata)
         if not isinstance(enabled, _Omitted):
             changes["enabled"] = inputs.flag("enabled", enabled)
-        return await self.backend.change(
-            _known_shape(key_id), {**changes, "updated_at": datetime.fromtimestamp(now, UTC)}
-        )
+        action = "key.update"
+        if list(changes) == ["enabled"]:
+            action = "key.enable" if changes["enabled"] else "key.disable"
+        return await self._change(key_id, changes, action)
 
     async def disable(self, key_id: str, *, wait: float | None = None) -> ApiKey:
         """Refuse this key from now on; `enable` lets it in again.
@@ -290,7 +311,7 @@ class KeyManager:
     async def delete(self, key_id: str, *, wait: float | None = None) -> None:
         """Remove a key for good, with its secrets and counters. `wait` is that of `disable`."""
         inputs.wait("wait", wait)
-        await self.backend.delete(_known_shape(key_id))
+        await self.backend.delete(_known_shape(key_id), note=self._note("key.delete"))
         for counters in {id(store): store for store in (self._quotas, self._windows)}.values():
             await counters.forget(f"key/{key_id}")
         await self._confirmed(wait)
@@ -305,14 +326,17 @@ class KeyManager:
         secret = self._secret(key)
         until = now if grace is None else now + inputs.grace(grace)
         renewed = replace(current, hint=keys.hint(secret), updated_at=datetime.fromtimestamp(now, UTC))
-        await self.backend.add_secret(renewed, keys.digest(secret.encode()), old_until=until)
+        old = {"old_secret_until": datetime.fromtimestamp(until, UTC).isoformat()}
+        note = self._note("key.rotate", old)
+        await self.backend.add_secret(renewed, keys.digest(secret.encode()), old_until=until, note=note)
         return Issued(await self.backend.get(key_id), secret)
 
     async def reset(self, key_id: str, *, quota: bool = False, limits: bool = False) -> None:
         """Give back the whole quota, the whole windows, or both. Windows that a group shares stay as they are."""
         if not quota and not limits:
             raise InputError("quota", "nothing to reset; say quota=True, limits=True or both")
-        budget = await self._budget(await self.get(key_id))
+        key = await self.get(key_id)
+        budget = await self._budget(key)
         await self._counters.check()
         for part in budget.parts:
             if part.subject != f"key/{key_id}":
@@ -320,6 +344,9 @@ class KeyManager:
             chosen = [window for window in part.windows if (quota if window.slot == "quota" else limits)]
             if chosen:
                 await part.storage.restart(part.subject, chosen)
+        if isinstance(self.backend, KeepsAudit):
+            note = self._note("key.reset", {"quota": quota, "limits": limits})
+            await self.backend.note(note, key_id=key_id, subject=key.name)
         if isinstance(self.backend, KnowsWorkers):
             await self.backend.touch(key_id)
 
@@ -328,6 +355,22 @@ class KeyManager:
         budget = await self._budget(await self.get(key_id))
         await self._counters.check()
         return Status.of(budget, await peek(budget, self._clock()))
+
+    async def statuses(self, ids: Iterable[str]) -> dict[str, Status]:
+        """`status` of many keys, without those that are not there: each store is asked once for all of them."""
+        wanted = tuple(dict.fromkeys(_known_shape(key_id) for key_id in ids))
+        if not wanted:
+            return {}
+        await self._counters.check()
+        groups = {group.name: group for group in await self.backend.list_groups()}
+        found = await self.backend.walk(KeyFilter(ids=wanted), Walk(Order(), len(wanted)), now=self._clock())
+        budgets = {
+            key.id: self._budget_in(key, group_of(key.group, self._groups, groups.get(key.group)))
+            for key in (listed.key for listed in found)
+        }
+        levels = await peek_all(list(budgets.values()), self._clock())
+        pairs = zip(budgets.items(), levels, strict=True)
+        return {key_id: Status.of(budget, level) for (key_id, budget), level in pairs}
 
     async def explain(
         self,
@@ -351,7 +394,7 @@ class KeyManager:
         else:
             key, secret_until = await self.get(secret_or_id), None
         group = await self._group(key.group)
-        budget = key_budget(key, group, windows=self._windows, quotas=self._quotas, clock=self._clock)
+        budget = self._budget_in(key, group)
         levels = await peek(budget, now, need=budget.charged(cost))
         return explain(
             key,
@@ -370,12 +413,12 @@ class KeyManager:
 
     async def create_group(self, group: Group) -> Group:
         """Add a group; raises `InputError` when one of this name exists."""
-        await self.backend.put_group(group, create=True)
+        await self.backend.put_group(group, create=True, note=self._note("group.create"))
         return group
 
     async def update_group(self, group: Group) -> Group:
         """Replace the group of this name; keys of the group follow at once."""
-        await self.backend.put_group(group, create=False)
+        await self.backend.put_group(group, create=False, note=self._note("group.update"))
         return group
 
     async def get_group(self, name: str) -> Group:
@@ -388,7 +431,79 @@ class KeyManager:
 
     async def delete_group(self, name: str) -> None:
         """Remove a group. Its keys are refused with `group_not_allowed` until they get another one."""
-        await self.backend.delete_group(name)
+        await self.backend.delete_group(name, note=self._note("group.delete"))
+
+    # What happened
+
+    async def audit(
+        self,
+        key_id: str | None = None,
+        *,
+        group: str | None = None,
+        actor: str | None = None,
+        action: str | None = None,
+        since: Moment | float | None = None,
+        until: Moment | float | None = None,
+        limit: int = 100,
+        before: int | None = None,
+    ) -> Sequence[AuditEntry]:
+        """Who changed what, newest first: of a key (also one that is gone), of a group, by an actor, or one action.
+
+        `before` is the id of the last entry of the page before.
+        """
+        since, until = self._seconds("since", since), self._seconds("until", until)
+        where = AuditFilter(None if key_id is None else _known_shape(key_id), group, actor, action, since, until)
+        inputs.page_size(limit)
+        return await self._trail().audit(where, limit=limit, before=before)
+
+    async def usage(
+        self,
+        key_id: str | None = None,
+        *,
+        since: Moment | float | None = None,
+        until: Moment | float | None = None,
+        bucket: BucketName = "hour",
+    ) -> UsageSummary:
+        """What a key did, or all of them and strangers too: by hour or day, by code, by address and by route.
+
+        `since` begins with the hour or day (UTC) it lies in; without it these are the last 24 hours or 30 days.
+        """
+        end = self._seconds("until", until)
+        period = Period.of(self._seconds("since", since), end, bucket, self._clock())
+        return await self._usage().usage(None if key_id is None else _known_shape(key_id), period)
+
+    async def records(
+        self,
+        key_id: str | None = None,
+        *,
+        since: Moment | float | None = None,
+        code: str | None = None,
+        limit: int = 100,
+        before: str | None = None,
+    ) -> Sequence[UsageRecord]:
+        """Single requests, newest first; an empty `key_id` means keys that nobody holds.
+
+        `before` is the id of the last record of the page before.
+        """
+        inputs.page_size(limit)
+        owner = _known_shape(key_id) if key_id else key_id
+        begin = self._seconds("since", since) or 0.0
+        return await self._usage().records(owner, since=begin, code=code, limit=limit, before=before)
+
+    async def last_used(self, ids: Iterable[str]) -> dict[str, LastUsed]:
+        """When these keys were last presented and from where, without those that never were. Refusals count too."""
+        wanted = [_known_shape(key_id) for key_id in ids]
+        return await self._usage().last_used(wanted) if wanted and isinstance(self.backend, ReadsUsage) else {}
+
+    def _trail(self) -> KeepsAudit:
+        if not isinstance(self.backend, KeepsAudit):
+            raise ConfigurationError(f"backend: {type(self.backend).__name__} keeps no audit trail")
+        return self.backend
+
+    def _usage(self) -> ReadsUsage:
+        if not isinstance(self.backend, ReadsUsage):
+            raise ConfigurationError(f"backend: {type(self.backend).__name__} cannot be asked about usage")
+        return self.backend
 
     # Running guards
 
@@ -429,8 +544,21 @@ class KeyManager:
         return group_of(name, self._groups, stored)
 
     async def _budget(self, key: ApiKey) -> Budget:
-        group = await self._group(key.group)
+        return self._budget_in(key, await self._group(key.group))
+
+    def _budget_in(self, key: ApiKey, group: Group | None) -> Budget:
         return key_budget(key, group, windows=self._windows, quotas=self._quotas, clock=self._clock)
+
+    async def _change(self, key_id: str, changes: Mapping[str, Any], action: str) -> ApiKey:
+        note = self._note(action)
+        moved = {**changes, "updated_at": datetime.fromtimestamp(note.at, UTC)}
+        return await self.backend.change(_known_shape(key_id), moved, note=note)
+
+    def _note(self, action: str, about: Mapping[str, Any] | None = None) -> Note:
+        return Note(self._actor, action, self._clock(), about or {})
+
+    def _seconds(self, field: str, moment: Moment | float | None) -> float | None:
+        return None if moment is None else inputs.moment(field, moment)
 
 
 def _known_shape(key_id: str) -> str:

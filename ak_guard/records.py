@@ -126,7 +126,8 @@ class ApiKey:
     """A key as its administrator sees it. The secret itself is nowhere in here.
 
     `allow_ips` and `deny_ips` are normalised networks, empty for no rule. `quota` is in units, None for no quota.
-    `limits` None takes the group's, empty means none. `hint` is the prefix and the last four characters.
+    `limits` None takes the group's, empty means none. `hint` is the prefix and the last four characters. `replaces` is
+    the id of the key that this one was made for after a leak, and `replaced_by` leads the other way.
     """
 
     id: str
@@ -143,6 +144,8 @@ class ApiKey:
     owner: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     hint: str = ""
+    replaces: str | None = None
+    replaced_by: str | None = None
 
     @property
     def environment(self) -> str | None:

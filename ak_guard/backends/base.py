@@ -1,7 +1,8 @@
 """Who is it: what a backend must offer.
 
 `KeyLookup` is enough to guard an app; `KeyStore` adds what the manager needs. A backend may also offer counters beside
-its keys (`CountsBudgets`) and tell at once what an administrator changed (`TellsChanges`).
+its keys (`CountsBudgets`), tell at once what an administrator changed (`TellsChanges`), keep who changed what
+(`KeepsAudit`) and what requests did (`KeepsUsage`, `ReadsUsage`).
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from ak_guard.audit import AuditEntry, AuditFilter, Note
     from ak_guard.budgets.base import MultiWindowSupport
     from ak_guard.listing import KeyCounts, KeyFilter, ListedKey, Walk
     from ak_guard.records import ApiKey, Group
+    from ak_guard.usage.records import LastUsed, UsageRecord
+    from ak_guard.usage.summaries import Period, UsageSummary
 
 
 class Found(NamedTuple):
@@ -41,15 +45,21 @@ class KeyLookup(Protocol):
 
 @runtime_checkable
 class KeyStore(KeyLookup, Protocol):
-    """What the manager asks of a backend. Each call is one change, whole or not at all."""
+    """What the manager asks of a backend. Each call is one change, whole or not at all.
+
+    `note` says who makes it. Where a backend keeps an audit trail it is written with the change or neither is.
+    """
 
     @property
     def peppered(self) -> bool:
         """Whether secrets are stored under a pepper, so that shorter custom keys are safe."""
         ...
 
-    async def insert(self, key: ApiKey, digest: bytes) -> None:
-        """Add a key and its secret. Raises `InputError` naming `key` when the secret is taken."""
+    async def insert(self, key: ApiKey, digest: bytes, *, note: Note) -> None:
+        """Add a key and its secret. Raises `InputError` naming `key` when the secret is taken.
+
+        Where it `replaces` another key that one's `replaced_by` is set with it.
+        """
         ...
 
     async def get(self, key_id: str) -> ApiKey:
@@ -64,15 +74,15 @@ class KeyStore(KeyLookup, Protocol):
         """How many match in each state; the state that `where` names does not narrow them."""
         ...
 
-    async def change(self, key_id: str, changes: Mapping[str, Any]) -> ApiKey:
+    async def change(self, key_id: str, changes: Mapping[str, Any], *, note: Note) -> ApiKey:
         """Set these fields of a key (by the names of `ApiKey`) and no others; raises `NotFound`."""
         ...
 
-    async def delete(self, key_id: str) -> None:
+    async def delete(self, key_id: str, *, note: Note) -> None:
         """Remove a key and its secrets; raises `NotFound`."""
         ...
 
-    async def add_secret(self, key: ApiKey, digest: bytes, *, old_until: float) -> None:
+    async def add_secret(self, key: ApiKey, digest: bytes, *, old_until: float, note: Note) -> None:
         """Give a key a new secret (and its new hint); the old ones are good until `old_until`."""
         ...
 
@@ -84,11 +94,11 @@ class KeyStore(KeyLookup, Protocol):
         """All groups by name."""
         ...
 
-    async def put_group(self, group: Group, *, create: bool) -> None:
+    async def put_group(self, group: Group, *, create: bool, note: Note) -> None:
         """Add a group (`InputError` when it exists) or replace one (`NotFound` when it does not)."""
         ...
 
-    async def delete_group(self, name: str) -> None:
+    async def delete_group(self, name: str, *, note: Note) -> None:
         """Remove a group; raises `NotFound`. Its keys are refused until they get another."""
         ...
 
@@ -100,6 +110,53 @@ class CountsBudgets(Protocol):
     @property
     def counters(self) -> MultiWindowSupport:
         """Where quotas are kept, and windows when no other storage is named."""
+        ...
+
+
+@runtime_checkable
+class KeepsAudit(Protocol):
+    """A backend that keeps who changed what."""
+
+    async def note(self, note: Note, *, key_id: str | None, subject: str) -> None:
+        """Enter what was done elsewhere, such as to counters. `subject` is the name of what it was done to."""
+        ...
+
+    async def audit(self, where: AuditFilter, *, limit: int, before: int | None) -> list[AuditEntry]:
+        """Entries that match, newest first, at most `limit`, those older than the entry with id `before`."""
+        ...
+
+
+@runtime_checkable
+class KeepsUsage(Protocol):
+    """A backend that keeps what requests did, or hands it on to one that does."""
+
+    #: Whether it is still there after this process.
+    keeps_usage_durably: bool
+
+    async def add_usage(self, batch_id: str, records: Sequence[UsageRecord]) -> None:
+        """Keep these records. The same `batch_id` again is the same batch after a lost reply: it counts once.
+
+        Raises `BackendError` when they could not be kept; whoever sends them then does so again.
+        """
+        ...
+
+
+@runtime_checkable
+class ReadsUsage(Protocol):
+    """A backend that can be asked what requests did."""
+
+    async def usage(self, key_id: str | None, period: Period) -> UsageSummary:
+        """What one key did, or all keys and unknown ones, in this span of time."""
+        ...
+
+    async def records(
+        self, key_id: str | None, *, since: float, code: str | None, limit: int, before: str | None
+    ) -> list[UsageRecord]:
+        """Single requests, newest first, those older than the record with id `before`; an empty id: unknown keys."""
+        ...
+
+    async def last_used(self, ids: Sequence[str]) -> dict[str, LastUsed]:
+        """When these keys were last presented and from where, without those that never were."""
         ...
 
 

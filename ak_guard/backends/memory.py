@@ -8,20 +8,26 @@ from datetime import UTC, datetime
 from heapq import nlargest, nsmallest
 from typing import TYPE_CHECKING, Any
 
+from ak_guard.audit import Entered, Trail, entered
 from ak_guard.backends.base import Found
 from ak_guard.backends.tokens import MemoryTokens
 from ak_guard.backends.watch import Listeners
 from ak_guard.budgets.memory import MemoryStorage
 from ak_guard.errors import InputError, NotFound
 from ak_guard.listing import STATES, KeyCounts, ListedKey, matches, rank, standing, states_of
+from ak_guard.usage.recent import RecentUsage
+from ak_guard.usage.summaries import summary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
+    from ak_guard.audit import AuditEntry, AuditFilter, Note
     from ak_guard.backends.tokens import TokenStore
     from ak_guard.budgets.base import MultiWindowSupport
     from ak_guard.listing import KeyFilter, Walk
     from ak_guard.records import ApiKey, Group
+    from ak_guard.usage.records import LastUsed, UsageRecord
+    from ak_guard.usage.summaries import Period, UsageSummary
 
 
 class MemoryBackend:
@@ -31,12 +37,15 @@ class MemoryBackend:
     """
 
     peppered = False
+    keeps_usage_durably = False
 
     def __init__(self) -> None:
         self._keys: dict[str, ApiKey] = {}
         self._secrets: dict[bytes, tuple[str, float | None]] = {}
         self._groups: dict[str, Group] = {}
         self._listeners = Listeners()
+        self._trail = Trail()
+        self._usage = RecentUsage()
         self.counters: MultiWindowSupport = MemoryStorage()
         self.tokens: TokenStore = MemoryTokens()
 
@@ -50,10 +59,13 @@ class MemoryBackend:
     def watch(self, listener: Callable[[str | None], None]) -> Callable[[], None]:
         return self._listeners.add(listener)
 
-    async def insert(self, key: ApiKey, digest: bytes) -> None:
+    async def insert(self, key: ApiKey, digest: bytes, *, note: Note) -> None:
         if digest in self._secrets:
             raise InputError("key", "is already in use")
         self._keys[key.id] = key
+        if (replaced := self._keys.get(key.replaces or "")) is not None:
+            self._keys[replaced.id] = replace(replaced, replaced_by=key.id)
+        self._trail.add(entered(note, None, key))
         self._secrets[digest] = (key.id, None)
         self._listeners.tell(key.id)
 
@@ -80,18 +92,20 @@ class MemoryBackend:
         counted = Counter(state for key in found for state in states_of(key, now))
         return KeyCounts(len(found), *(counted[state] for state in STATES))
 
-    async def change(self, key_id: str, changes: Mapping[str, Any]) -> ApiKey:
-        changed = self._keys[key_id] = replace(await self.get(key_id), **changes)
+    async def change(self, key_id: str, changes: Mapping[str, Any], *, note: Note) -> ApiKey:
+        current = await self.get(key_id)
+        changed = self._keys[key_id] = replace(current, **changes)
+        self._trail.add(entered(note, current, changed))
         self._listeners.tell(key_id)
         return changed
 
-    async def delete(self, key_id: str) -> None:
-        await self.get(key_id)
+    async def delete(self, key_id: str, *, note: Note) -> None:
+        self._trail.add(entered(note, await self.get(key_id), None))
         del self._keys[key_id]
         self._secrets = {digest: held for digest, held in self._secrets.items() if held[0] != key_id}
         self._listeners.tell(key_id)
 
-    async def add_secret(self, key: ApiKey, digest: bytes, *, old_until: float) -> None:
+    async def add_secret(self, key: ApiKey, digest: bytes, *, old_until: float, note: Note) -> None:
         current = await self.get(key.id)
         if digest in self._secrets:
             raise InputError("key", "is already in use")
@@ -99,7 +113,8 @@ class MemoryBackend:
             if owner == key.id:
                 self._secrets[known] = (owner, old_until if until is None else min(until, old_until))
         self._secrets[digest] = (key.id, None)
-        self._keys[key.id] = replace(current, hint=key.hint, updated_at=key.updated_at)
+        renewed = self._keys[key.id] = replace(current, hint=key.hint, updated_at=key.updated_at)
+        self._trail.add(entered(note, current, renewed))
         self._listeners.tell(key.id)
 
     async def get_group(self, name: str) -> Group:
@@ -111,20 +126,43 @@ class MemoryBackend:
     async def list_groups(self) -> list[Group]:
         return [self._groups[name] for name in sorted(self._groups)]
 
-    async def put_group(self, group: Group, *, create: bool) -> None:
+    async def put_group(self, group: Group, *, create: bool, note: Note) -> None:
         if create and group.name in self._groups:
             raise InputError("name", f"a group named {group.name!r} exists already")
-        if not create:
-            await self.get_group(group.name)
+        before = None if create else await self.get_group(group.name)
         self._groups[group.name] = group
+        self._trail.add(entered(note, before, group))
         self._listeners.tell(None)
 
-    async def delete_group(self, name: str) -> None:
-        await self.get_group(name)
+    async def delete_group(self, name: str, *, note: Note) -> None:
+        self._trail.add(entered(note, await self.get_group(name), None))
         del self._groups[name]
         self._listeners.tell(None)
 
+    async def note(self, note: Note, *, key_id: str | None, subject: str) -> None:
+        self._trail.add(Entered(note.at, note.actor, note.action, key_id, subject, {}, dict(note.about)))
+
+    async def audit(self, where: AuditFilter, *, limit: int, before: int | None) -> list[AuditEntry]:
+        return self._trail.list(where, limit=limit, before=before)
+
+    async def add_usage(self, batch_id: str, records: Sequence[UsageRecord]) -> None:
+        self._usage.add(batch_id, records)
+
+    async def usage(self, key_id: str | None, period: Period) -> UsageSummary:
+        return summary(period, self._usage.of(key_id))
+
+    async def records(
+        self, key_id: str | None, *, since: float, code: str | None, limit: int, before: str | None
+    ) -> list[UsageRecord]:
+        return self._usage.newest(key_id, since=since, code=code, limit=limit, before=before)
+
+    async def last_used(self, ids: Sequence[str]) -> dict[str, LastUsed]:
+        return {key_id: self._usage.last[key_id] for key_id in ids if key_id in self._usage.last}
+
     def _beside_secrets(self, listed: ListedKey, now: float) -> ListedKey:
+        used = self._usage.last.get(listed.key.id)
+        if used is not None:
+            listed = replace(listed, last_used_at=used.at, last_used_ip=used.ip)
         ends = [until for key_id, until in self._secrets.values() if key_id == listed.key.id and until is not None]
         last = max(ends, default=now)
         return replace(listed, old_secret_until=datetime.fromtimestamp(last, UTC)) if last > now else listed

@@ -14,34 +14,44 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from sqlalchemy import delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
+from ak_guard.audit import Entered, entered
 from ak_guard.backends.base import Found
 from ak_guard.backends.feeds import Feeds
 from ak_guard.backends.watch import Listeners
 from ak_guard.budgets.leases import Leases
 from ak_guard.budgets.sql import SQLStorage
+from ak_guard.database import audit as trail
 from ak_guard.database.admin_tokens import SQLTokens
 from ak_guard.database.changes import announce
 from ak_guard.database.engine import Database
 from ak_guard.database.listing import counted, old_secrets, walked
 from ak_guard.database.tables import admin_tokens, groups, keys, secrets
+from ak_guard.database.usage import UsageTables, last_uses
 from ak_guard.errors import BackendError, ConfigurationError, InputError, NotFound
 from ak_guard.listing import ListedKey, folded
+from ak_guard.notation import parse_duration
 from ak_guard.records import ApiKey, Group, parse_limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from datetime import timedelta
 
     from sqlalchemy import Row, Table
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from ak_guard.audit import AuditEntry, AuditFilter, Note
     from ak_guard.backends.tokens import TokenStore
     from ak_guard.backends.workers import Confirmation, Worker
     from ak_guard.budgets.base import MultiWindowSupport
     from ak_guard.listing import KeyCounts, KeyFilter, Walk
+    from ak_guard.usage.records import LastUsed, UsageRecord
+    from ak_guard.usage.summaries import Period, UsageSummary
 
 log: Final = logging.getLogger(__name__)
 
 _LEAST_PEPPER: Final = 16
+_USAGE_KEPT: Final = "30d"
+_NEVER: Final[tuple[None, None]] = (None, None)
 
 
 class SQLBackend:
@@ -55,7 +65,16 @@ class SQLBackend:
     `own_time=False` the guard's own clock rules there too, as a test with a clock to move needs it.
     """
 
-    def __init__(self, url: str, *, pepper: str | Iterable[str] | None = None, own_time: bool = True) -> None:
+    keeps_usage_durably = True
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        pepper: str | Iterable[str] | None = None,
+        own_time: bool = True,
+        usage_kept: str | timedelta | None = None,
+    ) -> None:
         if pepper is None:
             pepper = [part for part in os.environ.get("AK_GUARD_PEPPER", "").split(",") if part]
         peppers = [pepper] if isinstance(pepper, str) else list(pepper)
@@ -72,6 +91,8 @@ class SQLBackend:
         self._users = 0
         renew = partial(self._move_to_newest_pepper, admin_tokens)
         self.tokens: TokenStore = SQLTokens(self.database, self._stored, renew)
+        kept = usage_kept or os.environ.get("AK_GUARD_USAGE_KEPT") or _USAGE_KEPT
+        self._usage = UsageTables(self.database, parse_duration(kept, "usage_kept"))
 
     @property
     def peppered(self) -> bool:
@@ -107,6 +128,29 @@ class SQLBackend:
             await announce(connection, key_id)
         self._listeners.tell(key_id)
 
+    async def note(self, note: Note, *, key_id: str | None, subject: str) -> None:
+        made = Entered(note.at, note.actor, note.action, key_id, subject, {}, dict(note.about))
+        async with self.database.write(BackendError) as connection:
+            await trail.add(connection, made)
+
+    async def audit(self, where: AuditFilter, *, limit: int, before: int | None) -> list[AuditEntry]:
+        async with self.database.read(BackendError) as connection:
+            return await trail.entries(connection, where, limit=limit, before=before)
+
+    async def add_usage(self, batch_id: str, records: Sequence[UsageRecord]) -> None:
+        await self._usage.add(batch_id, records)
+
+    async def usage(self, key_id: str | None, period: Period) -> UsageSummary:
+        return await self._usage.summary(key_id, period)
+
+    async def records(
+        self, key_id: str | None, *, since: float, code: str | None, limit: int, before: str | None
+    ) -> list[UsageRecord]:
+        return await self._usage.records(key_id, since=since, code=code, limit=limit, before=before)
+
+    async def last_used(self, ids: Sequence[str]) -> dict[str, LastUsed]:
+        return await self._usage.last_used(ids)
+
     async def workers(self) -> list[Worker]:
         return await self._feeds.workers()
 
@@ -132,11 +176,14 @@ class SQLBackend:
                 return Found(_key(row), _group_beside(row), row.valid_until)
         return None
 
-    async def insert(self, key: ApiKey, digest: bytes) -> None:
+    async def insert(self, key: ApiKey, digest: bytes, *, note: Note) -> None:
         async with self.database.write(BackendError) as connection:
             await self._refuse_taken(connection, digest)
+            if key.replaces is not None:
+                await connection.execute(update(keys).where(keys.c.id == key.replaces).values(replaced_by=key.id))
             await connection.execute(insert(keys).values(id=key.id, **_columns(key)))
             await self._insert_secret(connection, key, digest)
+            await trail.add(connection, entered(note, None, key))
             await announce(connection, key.id)
         self._listeners.tell(key.id)
 
@@ -151,41 +198,49 @@ class SQLBackend:
         async with self.database.read(BackendError) as connection:
             rows = await walked(connection, where, walk, now)
             old = await old_secrets(connection, [row.id for row in rows], now) if rows else {}
-        return [ListedKey(_key(row), old_secret_until=_datetime(old.get(row.id))) for row in rows]
+            used = await last_uses(connection, [row.id for row in rows]) if rows else {}
+        last = [used.get(row.id, _NEVER) for row in rows]
+        return [
+            ListedKey(_key(row), at, ip, _datetime(old.get(row.id))) for row, (at, ip) in zip(rows, last, strict=True)
+        ]
 
     async def count(self, where: KeyFilter, *, now: float) -> KeyCounts:
         async with self.database.read(BackendError) as connection:
             return await counted(connection, where, now)
 
-    async def change(self, key_id: str, changes: Mapping[str, Any]) -> ApiKey:
+    async def change(self, key_id: str, changes: Mapping[str, Any], *, note: Note) -> ApiKey:
         mine = keys.c.id == key_id
         async with self.database.write(BackendError) as connection:
-            current = (await connection.execute(select(keys).where(mine).with_for_update())).first()
-            if current is None:
-                raise NotFound(f"no key has the id {key_id!r}")
-            changed = replace(_key(current), **changes)
+            current = await self._locked(connection, key_id)
+            changed = replace(current, **changes)
             columns = {_COLUMN_OF.get(field, field) for field in changes} | {"folded", "environment"}
             values = {column: value for column, value in _columns(changed).items() if column in columns}
             await connection.execute(update(keys).where(mine).values(**values))
+            await trail.add(connection, entered(note, current, changed))
             await announce(connection, key_id)
         self._listeners.tell(key_id)
         return changed
 
-    async def delete(self, key_id: str) -> None:
+    async def delete(self, key_id: str, *, note: Note) -> None:
         async with self.database.write(BackendError) as connection:
-            await _one(connection, delete(keys).where(keys.c.id == key_id), key_id)
+            current = await self._locked(connection, key_id)
+            await connection.execute(delete(keys).where(keys.c.id == key_id))
+            await trail.add(connection, entered(note, current, None))
             await announce(connection, key_id)
         self._listeners.tell(key_id)
 
-    async def add_secret(self, key: ApiKey, digest: bytes, *, old_until: float) -> None:
+    async def add_secret(self, key: ApiKey, digest: bytes, *, old_until: float, note: Note) -> None:
         mine = secrets.c.key_id == key.id
         later = or_(secrets.c.valid_until.is_(None), secrets.c.valid_until > old_until)
         async with self.database.write(BackendError) as connection:
             await self._refuse_taken(connection, digest)
-            changed = {"hint": key.hint, "folded": folded(key), "updated_at": _seconds(key.updated_at)}
-            await _one(connection, update(keys).where(keys.c.id == key.id).values(**changed), key.id)
+            current = await self._locked(connection, key.id)
+            renewed = replace(current, hint=key.hint, updated_at=key.updated_at)
+            changed = {"hint": renewed.hint, "folded": folded(renewed), "updated_at": _seconds(renewed.updated_at)}
+            await connection.execute(update(keys).where(keys.c.id == key.id).values(**changed))
             await connection.execute(update(secrets).where(mine, later).values(valid_until=old_until))
             await self._insert_secret(connection, key, digest)
+            await trail.add(connection, entered(note, current, renewed))
             await announce(connection, key.id)
         self._listeners.tell(key.id)
 
@@ -201,7 +256,7 @@ class SQLBackend:
             found = await connection.execute(select(groups).order_by(groups.c.name))
             return [_group(dict(row._mapping)) for row in found]  # noqa: SLF001  # SQLAlchemy's public name for it
 
-    async def put_group(self, group: Group, *, create: bool) -> None:
+    async def put_group(self, group: Group, *, create: bool, note: Note) -> None:
         values = {
             "routes": list(group.routes),
             "limits": [str(limit) for limit in group.limits],
@@ -209,6 +264,7 @@ class SQLBackend:
             "multiplier": str(group.multiplier),
             "enabled": group.enabled,
         }
+        before: Group | None = None
         async with self.database.write(BackendError) as connection:
             if create:
                 try:
@@ -216,13 +272,17 @@ class SQLBackend:
                 except IntegrityError:
                     raise InputError("name", f"a group named {group.name!r} exists already") from None
             else:
-                await _one(connection, update(groups).where(groups.c.name == group.name).values(**values), group.name)
+                before = await _locked_group(connection, group.name)
+                await connection.execute(update(groups).where(groups.c.name == group.name).values(**values))
+            await trail.add(connection, entered(note, before, group))
             await announce(connection, None)
         self._listeners.tell(None)
 
-    async def delete_group(self, name: str) -> None:
+    async def delete_group(self, name: str, *, note: Note) -> None:
         async with self.database.write(BackendError) as connection:
-            await _one(connection, delete(groups).where(groups.c.name == name), name)
+            before = await _locked_group(connection, name)
+            await connection.execute(delete(groups).where(groups.c.name == name))
+            await trail.add(connection, entered(note, before, None))
             await announce(connection, None)
         self._listeners.tell(None)
 
@@ -234,6 +294,13 @@ class SQLBackend:
         """How the digest may stand in the table: under each pepper, newest first, and under none."""
         under = [(name, hmac.digest(pepper, digest, "sha256")) for name, pepper in self._peppers]
         return [*under, (None, digest)]
+
+    async def _locked(self, connection: AsyncConnection, key_id: str) -> ApiKey:
+        """The key as it is, and stays until this transaction has ended."""
+        row = (await connection.execute(select(keys).where(keys.c.id == key_id).with_for_update())).first()
+        if row is None:
+            raise NotFound(f"no key has the id {key_id!r}")
+        return _key(row)
 
     async def _refuse_taken(self, connection: AsyncConnection, digest: bytes) -> None:
         stored = [value for _, value in self._stored(digest)]
@@ -264,9 +331,11 @@ _COLUMN_OF = {"group": "group_name"}
 _GROUP_COLUMNS = [column.label(f"group__{column.name}") for column in groups.c]
 
 
-async def _one(connection: AsyncConnection, statement: Any, name: str) -> None:
-    if not (await connection.execute(statement)).rowcount:
-        raise NotFound(f"there is no {name!r}")
+async def _locked_group(connection: AsyncConnection, name: str) -> Group:
+    row = (await connection.execute(select(groups).where(groups.c.name == name).with_for_update())).first()
+    if row is None:
+        raise NotFound(f"no group is named {name!r}")
+    return _group(dict(row._mapping))  # noqa: SLF001  # SQLAlchemy's public name for it
 
 
 def _pepper_id(pepper: str) -> str:
@@ -290,6 +359,8 @@ def _columns(key: ApiKey) -> dict[str, Any]:
         "hint": key.hint,
         "folded": folded(key),
         "environment": key.environment,
+        "replaces": key.replaces,
+        "replaced_by": key.replaced_by,
     }
 
 
@@ -311,6 +382,8 @@ def _key(row: Row[Any]) -> ApiKey:
             owner=row.owner,
             metadata=row.metadata,
             hint=row.hint,
+            replaces=row.replaces,
+            replaced_by=row.replaced_by,
         )
     except (InputError, TypeError, ValueError, OverflowError) as error:
         raise BackendError(f"the stored rules of key {row.id} cannot be read") from error

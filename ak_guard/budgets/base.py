@@ -163,6 +163,10 @@ class MultiWindowSupport(ABC):
     async def peek(self, subject: str, windows: Sequence[Window], *, now: float, need: int = 0) -> list[Level]:
         """How full the windows are, without changing anything; `end` is when `need` units would fit."""
 
+    async def peek_many(self, subjects: Sequence[tuple[str, Sequence[Window]]], *, now: float) -> list[list[Level]]:
+        """`peek` for many subjects, as one question where the store can answer it so."""
+        return [await self.peek(subject, windows, now=now) for subject, windows in subjects]
+
     @abstractmethod
     async def restart(self, subject: str, windows: Sequence[Window]) -> None:
         """Empty the windows. Leases taken before give nothing back to what follows."""

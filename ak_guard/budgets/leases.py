@@ -272,7 +272,13 @@ class Leases(SpendsAtOnce):
 
     async def peek(self, subject: str, windows: Sequence[Window], *, now: float, need: int = 0) -> list[Level]:
         """As the store sees it, but what is held here counts as not used."""
-        levels = await self.store.peek(subject, windows, now=now, need=need)
+        return self._with_own(subject, windows, await self.store.peek(subject, windows, now=now, need=need))
+
+    async def peek_many(self, subjects: Sequence[tuple[str, Sequence[Window]]], *, now: float) -> list[list[Level]]:
+        levels = await self.store.peek_many(subjects, now=now)
+        return [self._with_own(*asked, found) for asked, found in zip(subjects, levels, strict=True)]
+
+    def _with_own(self, subject: str, windows: Sequence[Window], levels: list[Level]) -> list[Level]:
         for desk in self._desks.values():
             held = desk.held.get(subject)
             own = {} if held is None else held.account.own()

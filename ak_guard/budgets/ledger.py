@@ -11,7 +11,7 @@ from ak_guard.budgets.base import Ask, Level, MultiWindowSupport, SpendsAtOnce
 from ak_guard.errors import BudgetError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from ak_guard.budgets.purse import Purse
     from ak_guard.budgets.windows import Window
@@ -119,3 +119,19 @@ async def peek(budget: Budget, now: float, *, need: int = 0) -> list[Level]:
         except BudgetError as error:
             raise StoreAway(part.storage) from error
     return budget.in_order(levels)
+
+
+async def peek_all(budgets: Sequence[Budget], now: float) -> list[list[Level]]:
+    """`peek` for many keys: each store is asked once for all of them."""
+    asked: dict[int, tuple[MultiWindowSupport, list[Part]]] = {}
+    for budget in budgets:
+        for part in budget.parts:
+            asked.setdefault(id(part.storage), (part.storage, []))[1].append(part)
+    found: dict[Part, list[Level]] = {}
+    for storage, parts in asked.values():
+        try:
+            levels = await storage.peek_many([(part.subject, part.windows) for part in parts], now=now)
+        except BudgetError as error:
+            raise StoreAway(storage) from error
+        found |= zip(parts, levels, strict=True)
+    return [budget.in_order([level for part in budget.parts for level in found[part]]) for budget in budgets]

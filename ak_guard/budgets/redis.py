@@ -92,6 +92,10 @@ class RedisStorage(Storage, MultiWindowSupport):
             levels.append(rows.told(rows.level(window, row, at, held=held, need=need), now - at))
         return levels
 
+    async def peek_many(self, subjects: Sequence[tuple[str, Sequence[Window]]], *, now: float) -> list[list[Level]]:
+        # Each subject has a slot of its own in a cluster; asked together they share the way there.
+        return await asyncio.gather(*[self.peek(subject, windows, now=now) for subject, windows in subjects])
+
     async def restart(self, subject: str, windows: Sequence[Window]) -> None:
         await self._ask(subject, self._question("restart", slots=[window.slot for window in windows]))
 

@@ -86,16 +86,31 @@ class SQLStorage(Storage, MultiWindowSupport):
             await self._queue.put(Op("flush"))
 
     async def peek(self, subject: str, windows: Sequence[Window], *, now: float, need: int = 0) -> list[Level]:
+        return (await self._peek([(subject, windows)], now=now, need=need))[0]
+
+    async def peek_many(self, subjects: Sequence[tuple[str, Sequence[Window]]], *, now: float) -> list[list[Level]]:
+        return await self._peek(subjects, now=now, need=0)
+
+    async def _peek(
+        self, subjects: Sequence[tuple[str, Sequence[Window]]], *, now: float, need: int
+    ) -> list[list[Level]]:
         await self.flush()
         async with self.database.read(BudgetError) as connection:
-            book = await self._read(Counters(connection, self.database.dialect), {subject}, now)
+            counters = Counters(connection, self.database.dialect)
+            book = await self._read(counters, {subject for subject, _ in subjects}, now)
         here = now if book.now is None else book.now
-        mine = book.rows.get(subject, {})
-        levels = [
-            rows.level(window, row, here, held=held(book.leases.values(), subject, window.slot, row), need=need)
-            for window, row in ((window, mine.get(window.slot)) for window in windows)
-        ]
-        return levels if here == now else [rows.told(level, now - here) for level in levels]
+        leases: dict[str, list[Open]] = {}
+        for lease in book.leases.values():
+            leases.setdefault(lease.subject, []).append(lease)
+        found = []
+        for subject, windows in subjects:
+            mine, lent = book.rows.get(subject, {}), leases.get(subject, [])
+            levels = [
+                rows.level(window, row, here, held=held(lent, subject, window.slot, row), need=need)
+                for window, row in ((window, mine.get(window.slot)) for window in windows)
+            ]
+            found.append(levels if here == now else [rows.told(level, now - here) for level in levels])
+        return found
 
     async def _write(self, batches: Sequence[Batch], ops: Sequence[Op]) -> list[Grant | Shortfall | None]:
         for attempt in range(1, _TRIES + 1):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from sqlalchemy import Table
     from sqlalchemy.engine import URL
@@ -66,6 +66,10 @@ class Dialect(ABC):
     def upsert(self, table: Table) -> Insert:
         """Insert rows, or replace every column of those whose primary key is there."""
 
+    @abstractmethod
+    def merge(self, table: Table, merged: Callable[[Any], dict[str, Any]]) -> Insert:
+        """Insert rows. Where a primary key is there, `merged` says from the new row what some columns become."""
+
 
 def was_undone(error: BaseException) -> bool:
     """Whether the database undid the transaction for another one's sake, so that it can simply be tried again."""
@@ -84,5 +88,9 @@ def values_of(table: Table) -> list[str]:
 
 def replacing(new: Any, table: Table) -> Any:
     """`new`, an insert of PostgreSQL's or SQLite's own, made an upsert in the words that both understand."""
-    replaced = {name: new.excluded[name] for name in values_of(table)}
-    return new.on_conflict_do_update(index_elements=list(table.primary_key.columns), set_=replaced)
+    return merging(new, table, lambda row: {name: row[name] for name in values_of(table)})
+
+
+def merging(new: Any, table: Table, merged: Callable[[Any], dict[str, Any]]) -> Any:
+    """`new`, an insert of PostgreSQL's or SQLite's own, that changes the rows which are there."""
+    return new.on_conflict_do_update(index_elements=list(table.primary_key.columns), set_=merged(new.excluded))

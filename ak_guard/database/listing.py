@@ -78,6 +78,8 @@ def _conditions(where: KeyFilter, now: float) -> Iterable[ColumnElement[bool]]:
         yield keys.c.enabled.is_(where.enabled)
     if where.owner is not None:
         yield keys.c.owner == where.owner
+    if where.ids is not None:
+        yield keys.c.id.in_(where.ids)
     if where.environment is not None:
         environment = keys.c.environment
         yield environment.is_(None) if where.environment == NO_ENVIRONMENT else environment == where.environment

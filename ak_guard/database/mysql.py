@@ -15,7 +15,7 @@ from ak_guard.database.tables import windows
 from ak_guard.errors import BackendError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from sqlalchemy import Table
     from sqlalchemy.engine import URL
@@ -81,6 +81,10 @@ class MySQL(Server):
     def upsert(self, table: Table) -> Insert:
         new = insert(table)
         return new.on_duplicate_key_update({name: new.inserted[name] for name in values_of(table)})
+
+    def merge(self, table: Table, merged: Callable[[Any], dict[str, Any]]) -> Insert:
+        new = insert(table)
+        return new.on_duplicate_key_update(merged(new.inserted))
 
 
 def _lock_statement() -> Insert:

@@ -9,12 +9,12 @@ from asyncpg import InterfaceError, PostgresError  # type: ignore[import-untyped
 from sqlalchemy import BigInteger, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
-from ak_guard.database.dialects import replacing
+from ak_guard.database.dialects import merging, replacing
 from ak_guard.database.migrate import upgrade
 from ak_guard.database.server import CONNECT_SECONDS, LOCK_SECONDS, PAUSE_SECONDS, Server
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from sqlalchemy import Table
     from sqlalchemy.engine import URL
@@ -65,6 +65,10 @@ class Postgres(Server):
     def upsert(self, table: Table) -> Insert:
         upsert: Insert = replacing(insert(table), table)
         return upsert
+
+    def merge(self, table: Table, merged: Callable[[Any], dict[str, Any]]) -> Insert:
+        merge: Insert = merging(insert(table), table, merged)
+        return merge
 
 
 def _number(name: str) -> int:

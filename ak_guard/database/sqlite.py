@@ -10,12 +10,12 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from ak_guard.database.dialects import Dialect, replacing
+from ak_guard.database.dialects import Dialect, merging, replacing
 from ak_guard.database.migrate import upgrade
 from ak_guard.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from sqlalchemy import Table
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -75,6 +75,10 @@ class SQLite(Dialect):
     def upsert(self, table: Table) -> Insert:
         upsert: Insert = replacing(insert(table), table)
         return upsert
+
+    def merge(self, table: Table, merged: Callable[[Any], dict[str, Any]]) -> Insert:
+        merge: Insert = merging(insert(table), table, merged)
+        return merge
 
 
 def _begin_with(engine: Engine, begin: str) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from alembic import op
-from sqlalchemy import LargeBinary, inspect
-from sqlalchemy.dialects.mysql import VARBINARY
+from sqlalchemy import BigInteger, Integer, LargeBinary, inspect
+from sqlalchemy.dialects.mysql import MEDIUMBLOB, VARBINARY
 
 if TYPE_CHECKING:
     from sqlalchemy import Column
@@ -37,3 +37,13 @@ def add_column(table: str, column: Column[Any]) -> None:
 def digest() -> Any:
     """A type for 32 bytes that MariaDB and MySQL can index too."""
     return LargeBinary(32).with_variant(VARBINARY(32), "mysql")
+
+
+def blob() -> Any:
+    """A type for packed records; without more being said MariaDB and MySQL keep 64 kB."""
+    return LargeBinary().with_variant(MEDIUMBLOB, "mysql", "mariadb")
+
+
+def number() -> Any:
+    """A type for ids that grow; SQLite counts up only where it is called INTEGER."""
+    return BigInteger().with_variant(Integer, "sqlite")

@@ -19,10 +19,10 @@ from sqlalchemy import (
     Table,
     Text,
 )
-from sqlalchemy.dialects.mysql import VARBINARY
+from sqlalchemy.dialects.mysql import MEDIUMBLOB, VARBINARY
 
 #: The newest migration; a database at this revision is left alone at start.
-HEAD: Final = "0004"
+HEAD: Final = "0005"
 
 metadata: Final = MetaData(
     naming_convention={
@@ -67,6 +67,9 @@ keys: Final = Table(
     Column("folded", Text, nullable=False),
     # What the name says of it, kept beside it so that lists can be narrowed to one.
     Column("environment", String(16)),
+    # No foreign keys: a key may go and its replacement stay.
+    Column("replaces", String(64)),
+    Column("replaced_by", String(64)),
     Index(None, "group_name"),
     Index(None, "created_at", "id"),
 )
@@ -168,4 +171,82 @@ admin_tokens: Final = Table(
     Column("created_at", Double, nullable=False),
     Column("expires_at", Double),
     Index(None, "digest"),
+)
+
+# What administrators did. Rows are added and never changed.
+audit: Final = Table(
+    "ak_audit",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("at", Double, nullable=False),
+    Column("actor", String(200), nullable=False),
+    Column("action", String(64), nullable=False),
+    # Stays when the key goes.
+    Column("key_id", String(64)),
+    Column("subject", String(200), nullable=False),
+    Column("before", JSON, nullable=False),
+    Column("after", JSON, nullable=False),
+    Index(None, "key_id", "id"),
+    Index(None, "at"),
+)
+
+# What requests did. A key that is gone keeps its usage, so no foreign keys; an empty id is that of unknown keys.
+
+# The records themselves, packed: one row for all of one key that were written together.
+usage: Final = Table(
+    "ak_usage",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("key_id", String(64), nullable=False),
+    Column("first_at", Double, nullable=False),
+    Column("last_at", Double, nullable=False),
+    # "|admitted|insufficient_quota|"
+    Column("codes", Text, nullable=False),
+    Column("records", LargeBinary().with_variant(MEDIUMBLOB, "mysql", "mariadb"), nullable=False),
+    Index(None, "key_id", "id"),
+    Index(None, "last_at"),
+)
+
+usage_hours: Final = Table(
+    "ak_usage_hours",
+    metadata,
+    Column("key_id", String(64), primary_key=True),
+    Column("start", BigInteger, primary_key=True, autoincrement=False),
+    Column("address", String(64), primary_key=True),
+    Column("route", String(200), primary_key=True),
+    Column("code", String(40), primary_key=True),
+    Column("calls", BigInteger, nullable=False),
+    Column("cost", BigInteger, nullable=False),
+    Column("first_at", Double, nullable=False),
+    Column("last_at", Double, nullable=False),
+    Index(None, "start"),
+)
+
+usage_days: Final = Table(
+    "ak_usage_days",
+    metadata,
+    Column("key_id", String(64), primary_key=True),
+    Column("start", BigInteger, primary_key=True, autoincrement=False),
+    Column("code", String(40), primary_key=True),
+    Column("calls", BigInteger, nullable=False),
+    Column("cost", BigInteger, nullable=False),
+    Index(None, "start"),
+)
+
+last_used: Final = Table(
+    "ak_last_used",
+    metadata,
+    Column("key_id", String(64), primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("address", String(64)),
+    Index(None, "at"),
+)
+
+# Batches of records that were written, so that one sent again after a lost reply counts once.
+usage_batches: Final = Table(
+    "ak_usage_batches",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("at", Double, nullable=False),
+    Index(None, "at"),
 )

@@ -67,6 +67,7 @@ OTHER_VARIABLES: Final = frozenset(
         CONFIG_VARIABLE,
         APP_VARIABLE,
         "AK_GUARD_PEPPER",
+        "AK_GUARD_USAGE_KEPT",
         "AK_GUARD_ADMIN_TOKEN",
         "AK_GUARD_SERVICE_TOKEN",
         "AK_GUARD_SERVICE_TOKENS",

@@ -98,8 +98,8 @@ class Crowd:
 async def crowd(live: int, callers: int) -> Crowd:
     """`live` keys with counters under way, put in place directly; the secrets of `callers` of them, spread over all."""
     backend = MemoryBackend()
-    await backend.put_group(PAID, create=True)
     manager = KeyManager(backend)
+    await manager.create_group(PAID)
     own = tuple(limits())
     chosen = frozenset(random.Random(7).sample(range(live), callers))  # the same ones in each run
     secrets: list[str] = []

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ak_guard import ApiKeyMiddleware, InputError, KeyManager, NotFound
+from ak_guard.audit import Note
 from ak_guard.budgets.base import Change
 from ak_guard.budgets.windows import Quota
 from ak_guard.testing import ManualClock
@@ -79,7 +80,8 @@ class World:
         if planted := key.get("planted"):
             known_only(planted, {"ip_allow", "ip_deny"}, "planted")
             changes = {_KEY_WORDS[word]: tuple(entries) for word, entries in planted.items()}
-            await self._backend.change(issued.key.id, changes)
+            note = Note("somebody", "key.update", self.clock())
+            await self._backend.change(issued.key.id, changes, note=note)
 
     def fields(self, words: dict[str, Any], drop: Collection[str] = ()) -> dict[str, Any]:
         """The words of a key as arguments of `KeyManager.create` and `update`."""

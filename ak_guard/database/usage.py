@@ -1,0 +1,216 @@
+"""What requests did, in the database: records packed by key, sums by hour and day, and when each key was last used."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import case, delete, func, insert, select
+
+from ak_guard.database.now import store_now
+from ak_guard.database.tables import last_used, usage, usage_batches, usage_days, usage_hours
+from ak_guard.errors import BackendError
+from ak_guard.usage.packing import Packing, Places, unpacked
+from ak_guard.usage.records import LastUsed
+from ak_guard.usage.summaries import DAY, Sum, UsageSummary, summary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sqlalchemy import Table
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from ak_guard.database.engine import Database
+    from ak_guard.usage.records import UsageRecord
+    from ak_guard.usage.summaries import Period
+
+# Requests go on in between.
+_AT_ONCE: Final = 250
+# The sums of days are small and are what a year is compared with; so is when a key was last used.
+_DAYS_KEPT: Final = 400 * DAY
+_BATCHES_KEPT: Final = DAY
+_PRUNE_SECONDS: Final = 600.0
+_PRUNED: Final = 500
+_ROWS_READ: Final = 50
+_PLACES_READ: Final = 2_000
+
+
+class UsageTables:
+    """Usage in one database. `kept` is for how many seconds records and the sums of hours stay."""
+
+    def __init__(self, database: Database, kept: float) -> None:
+        self._database = database
+        self._kept = kept
+        self._places = Places()
+        self._pruned = -math.inf
+
+    async def add(self, batch_id: str, records: Sequence[UsageRecord]) -> None:
+        """Write a batch, once."""
+        packing = Packing(self._places)
+        for at in range(0, len(records), _AT_ONCE):
+            packing.add(records[at : at + _AT_ONCE])
+            await asyncio.sleep(0)
+        blocks = []
+        for block in packing.blocks():
+            blocks.append(block)
+            await asyncio.sleep(0)
+        merge = self._database.dialect.merge
+        async with self._database.write(BackendError) as connection:
+            known = select(usage_batches.c.id).where(usage_batches.c.id == batch_id)
+            if (await connection.execute(known)).first() is not None:
+                return
+            now = await store_now(connection)
+            await connection.execute(insert(usage_batches).values(id=batch_id, at=now))
+            if blocks:
+                await connection.execute(insert(usage), blocks)
+            # In one order, so that two writers never wait for one another.
+            for table, merged, rows in _sums(packing):
+                if rows:
+                    await connection.execute(merge(table, merged), rows)
+        if time.monotonic() >= self._pruned + _PRUNE_SECONDS:
+            self._pruned = time.monotonic()
+            async with self._database.write(BackendError) as connection:
+                await self._prune(connection, await store_now(connection))
+
+    async def summary(self, key_id: str | None, period: Period) -> UsageSummary:
+        """What one key did, or everybody."""
+        hours = usage_hours.c
+        days = usage_days.c
+        table = days if period.length == DAY else hours
+        by_time = (
+            select(table.start, table.code, func.sum(table.calls).label("calls"), func.sum(table.cost).label("cost"))
+            .where(table.start >= period.since, table.start < period.until)
+            .group_by(table.start, table.code)
+        )
+        calls = func.sum(hours.calls).label("calls")
+        places = (
+            select(
+                hours.address,
+                hours.route,
+                hours.code,
+                calls,
+                func.sum(hours.cost).label("cost"),
+                func.min(hours.first_at).label("first_at"),
+                func.max(hours.last_at).label("last_at"),
+            )
+            .where(hours.start >= period.since, hours.start < period.until)
+            .group_by(hours.address, hours.route, hours.code)
+            .order_by(calls.desc())
+            .limit(_PLACES_READ)
+        )
+        if key_id is not None:
+            by_time = by_time.where(table.key_id == key_id)
+            places = places.where(hours.key_id == key_id)
+        async with self._database.read(BackendError) as connection:
+            timed = [
+                Sum(row.start, None, "", row.code, int(row.calls), int(row.cost), row.start, row.start)
+                for row in await connection.execute(by_time)
+            ]
+            found = [_place(row) for row in await connection.execute(places)]
+            first = {} if key_id is None else await self._first(connection, key_id)
+        return summary(period, found, by_time=timed, first=first)
+
+    async def records(
+        self, key_id: str | None, *, since: float, code: str | None, limit: int, before: str | None
+    ) -> list[UsageRecord]:
+        """Single requests, newest first, as they were written."""
+        row_id, _, number = (before or "").partition("-")
+        at_row = int(row_id) if row_id.isdecimal() else None
+        at_number = int(number) if number.isdecimal() else 0
+        found: list[UsageRecord] = []
+        while len(found) < limit:
+            query = select(usage).where(usage.c.last_at >= since).order_by(usage.c.id.desc()).limit(_ROWS_READ)
+            if key_id is not None:
+                query = query.where(usage.c.key_id == key_id)
+            if code is not None:
+                query = query.where(usage.c.codes.contains(f"|{code}|", autoescape=True))
+            if at_row is not None:
+                query = query.where(usage.c.id <= at_row)
+            async with self._database.read(BackendError) as connection:
+                rows = (await connection.execute(query)).all()
+            for row in rows:
+                packed = unpacked(row.key_id, row.id, row.records)
+                inside = packed[:at_number] if row.id == at_row else packed
+                found += [one for one in reversed(inside) if one.at >= since and (code is None or one.code == code)]
+            if len(rows) < _ROWS_READ:
+                break
+            at_row, at_number = rows[-1].id, 0
+        return found[:limit]
+
+    async def last_used(self, ids: Sequence[str]) -> dict[str, LastUsed]:
+        """When these keys were last presented, and from where."""
+        async with self._database.read(BackendError) as connection:
+            return await last_uses(connection, ids)
+
+    async def _first(self, connection: AsyncConnection, key_id: str) -> dict[str, float]:
+        first: dict[str, float] = {}
+        for column in (usage_hours.c.address, usage_hours.c.route):
+            query = select(column.label("name"), func.min(usage_hours.c.first_at).label("at"))
+            rows = await connection.execute(query.where(usage_hours.c.key_id == key_id).group_by(column))
+            first |= {row.name: row.at for row in rows}
+        return first
+
+    async def _prune(self, connection: AsyncConnection, now: float) -> None:
+        """Remove some of what has been kept for long enough; the next time, more."""
+        for table, column, kept in (
+            (usage, usage.c.last_at, self._kept),
+            (usage_batches, usage_batches.c.at, _BATCHES_KEPT),
+            (last_used, last_used.c.at, _DAYS_KEPT),
+        ):
+            key = next(iter(table.primary_key.columns))
+            over = select(key).where(column < now - kept).order_by(column).limit(_PRUNED)
+            over = over.with_for_update(skip_locked=True)
+            ids = list((await connection.execute(over)).scalars())
+            if ids:
+                await connection.execute(delete(table).where(key.in_(ids), column < now - kept))
+        for table, kept in ((usage_hours, self._kept), (usage_days, _DAYS_KEPT)):
+            oldest = (await connection.execute(select(func.min(table.c.start)))).scalar()
+            if oldest is not None and oldest < now - kept:
+                await connection.execute(delete(table).where(table.c.start == oldest))
+
+
+async def last_uses(connection: AsyncConnection, ids: Sequence[str]) -> dict[str, LastUsed]:
+    """When keys were last presented, and from where."""
+    rows = await connection.execute(select(last_used).where(last_used.c.key_id.in_(ids)))
+    return {row.key_id: LastUsed(datetime.fromtimestamp(row.at, UTC), row.address) for row in rows}
+
+
+def _sums(packing: Packing) -> list[tuple[Table, Callable[[Any], dict[str, Any]], list[dict[str, Any]]]]:
+    """What is added to each table, and how."""
+    hours = [
+        {**hour._asdict(), "calls": calls, "cost": cost, "first_at": first, "last_at": last}
+        for hour, (calls, cost, first, last) in sorted(packing.hours.items())
+    ]
+    days = [{**day._asdict(), "calls": calls, "cost": cost} for day, (calls, cost) in sorted(packing.days.items())]
+    used = [{"key_id": key_id, "at": at, "address": ip} for key_id, (at, ip) in sorted(packing.last.items())]
+    return [(usage_hours, _add_hours, hours), (usage_days, _add_days, days), (last_used, _newest_use, used)]
+
+
+def _place(row: Any) -> Sum:
+    return Sum(
+        int(row.first_at), row.address, row.route, row.code, int(row.calls), int(row.cost), row.first_at, row.last_at
+    )
+
+
+def _add_hours(new: Any) -> dict[str, Any]:
+    return {
+        **_add_days(new, usage_hours),
+        "first_at": case((new.first_at < usage_hours.c.first_at, new.first_at), else_=usage_hours.c.first_at),
+        "last_at": case((new.last_at > usage_hours.c.last_at, new.last_at), else_=usage_hours.c.last_at),
+    }
+
+
+def _add_days(new: Any, table: Any = usage_days) -> dict[str, Any]:
+    return {"calls": table.c.calls + new.calls, "cost": table.c.cost + new.cost}
+
+
+def _newest_use(new: Any) -> dict[str, Any]:
+    newer = new.at >= last_used.c.at
+    # MariaDB and MySQL set one column after the other, so the second sees the first: hence "or equal".
+    return {
+        "at": case((newer, new.at), else_=last_used.c.at),
+        "address": case((newer, new.address), else_=last_used.c.address),
+    }

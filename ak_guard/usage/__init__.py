@@ -1,0 +1,8 @@
+"""What happened: a record of each request, written behind; sums of them; and what stands out in those."""
+
+from __future__ import annotations
+
+from ak_guard.usage.records import LastUsed, UsageRecord
+from ak_guard.usage.summaries import Bucket, Place, UsageSummary
+
+__all__ = ["Bucket", "LastUsed", "Place", "UsageRecord", "UsageSummary"]

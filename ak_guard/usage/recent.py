@@ -1,0 +1,66 @@
+"""The newest records of one process, where no store keeps them."""
+
+from __future__ import annotations
+
+from collections import deque
+from datetime import UTC, datetime
+from itertools import count, islice
+from typing import TYPE_CHECKING, Final
+
+from cachetools import LRUCache
+
+from ak_guard.usage.records import UNKNOWN, LastUsed, bounded
+from ak_guard.usage.summaries import sums_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ak_guard.usage.records import UsageRecord
+    from ak_guard.usage.summaries import Sum
+
+_RECORDS: Final = 10_000
+_BATCHES: Final = 1_000
+_KEYS: Final = 100_000
+
+
+class RecentUsage:
+    """The last ten thousand records, and when each key was last used."""
+
+    def __init__(self) -> None:
+        self._records: deque[UsageRecord] = deque(maxlen=_RECORDS)
+        self._batches: LRUCache[str, bool] = LRUCache(_BATCHES)
+        self._numbers = count(1)
+        self.last: LRUCache[str, LastUsed] = LRUCache(_KEYS)
+
+    def add(self, batch_id: str, records: Sequence[UsageRecord]) -> None:
+        if batch_id in self._batches:
+            return
+        self._batches[batch_id] = True
+        for record in records:
+            self._records.append(bounded(record)._replace(id=str(next(self._numbers))))
+            if record.key_id is not None:
+                moment = datetime.fromtimestamp(record.at, UTC)
+                known = self.last.get(record.key_id)
+                if known is None or known.at <= moment:
+                    self.last[record.key_id] = LastUsed(moment, record.ip)
+
+    def of(self, key_id: str | None) -> list[Sum]:
+        """What one key did, or everybody."""
+        return sums_of(self._having(key_id))
+
+    def newest(
+        self, key_id: str | None, *, since: float, code: str | None, limit: int, before: str | None
+    ) -> list[UsageRecord]:
+        older = int(before) if before is not None and before.isdecimal() else None
+        matching = (
+            record
+            for record in self._having(key_id)
+            if record.at >= since
+            and (code is None or record.code == code)
+            and (older is None or int(record.id) < older)
+        )
+        return list(islice(matching, limit))
+
+    def _having(self, key_id: str | None) -> Iterator[UsageRecord]:
+        """Newest first."""
+        return (one for one in reversed(self._records) if key_id is None or (one.key_id or UNKNOWN) == key_id)

@@ -1,0 +1,70 @@
+"""One request as it is remembered. Never the text of a key and no digest: of an unknown key only its hint is kept."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final, NamedTuple
+
+#: What stands in the place of the key where nobody holds it.
+UNKNOWN: Final = ""
+
+MAX_ROUTE: Final = 200
+MAX_ADDRESS: Final = 64
+_MAX_METHOD: Final = 16
+
+
+class UsageRecord(NamedTuple):
+    """What became of one request.
+
+    `at` is when it came, in seconds since the epoch, `duration` how long it took, in seconds. `key_id` is None where
+    nobody holds the key; `hint` is then what may be told of it. `route` is a pattern of the key's group, what the app
+    calls the route, or the path itself, at most 200 characters. `status` is None where no response began. `code` is
+    `admitted` or that of the refusal (in report mode: what it would have been). `id` is given by the store.
+    """
+
+    at: float
+    key_id: str | None
+    group: str | None
+    ip: str | None
+    method: str
+    route: str
+    status: int | None
+    code: str
+    cost: int
+    duration: float
+    hint: str = ""
+    id: str = ""
+
+    @property
+    def moment(self) -> datetime:
+        """When it came."""
+        return datetime.fromtimestamp(self.at, UTC)
+
+    @property
+    def place(self) -> str:
+        """Method and route, as routes are summed: `POST /v1/chat/completions`."""
+        return f"{self.method} {self.route}"[:MAX_ROUTE]
+
+
+class LastUsed(NamedTuple):
+    """When a key was last presented, and from which address, whatever was answered."""
+
+    at: datetime
+    ip: str | None
+
+
+def bounded(record: UsageRecord) -> UsageRecord:
+    """As it may be kept: callers choose their methods and paths, and stores have room for so many characters."""
+    return record._replace(
+        method=_printable(record.method, _MAX_METHOD),
+        route=_printable(record.route, MAX_ROUTE),
+        ip=None if record.ip is None else record.ip[:MAX_ADDRESS],
+    )
+
+
+def _printable(text: str, longest: int) -> str:
+    cut = text[: longest + 1]
+    if not cut.isprintable():
+        # What would move a cursor or break a row is shown as its escape.
+        cut = cut.encode("unicode_escape", "surrogatepass").decode("ascii")
+    return cut if len(cut) <= longest else cut[: longest - 1] + "…"
