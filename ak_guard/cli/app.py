@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ak_guard.cli import serve, settings, workers
+from ak_guard.cli import init, serve, settings, workers
+from ak_guard.cli.admin_tokens import admin_tokens
 from ak_guard.cli.desk import AsJson, Db, examples, remember
 from ak_guard.cli.exits import ExitingGroup
 from ak_guard.cli.groups import groups
@@ -20,8 +21,10 @@ app: typer.Typer = typer.Typer(
     pretty_exceptions_enable=False,
     pretty_exceptions_show_locals=False,
 )
+init.add_to(app)
 app.add_typer(keys)
 app.add_typer(groups)
+app.add_typer(admin_tokens)
 workers.add_to(app)
 settings.add_to(app)
 serve.add_to(app)
@@ -36,6 +39,7 @@ def _version(asked: bool) -> None:
 @app.callback(
     invoke_without_command=True,
     epilog=examples(
+        "init",
         "keys create prod-api --limit 1000/5h --limit 3000/1d",
         "keys list",
         "keys disable prod-api",

@@ -59,18 +59,28 @@ def remember(context: typer.Context, db: str | None, as_json: bool) -> None:
 class Desk:
     """Runs one command's work against the store and prints what came of it. One that `serves` may keep it in memory."""
 
-    def __init__(self, context: typer.Context, db: str | None, as_json: bool, *, serves: bool = False) -> None:
+    def __init__(
+        self,
+        context: typer.Context,
+        db: str | None,
+        as_json: bool,
+        *,
+        serves: bool = False,
+        default: str | None = None,
+    ) -> None:
         given = context.obj or Given()
         self.as_json: bool = as_json or given.as_json
         self.now: datetime = datetime.now(UTC)
-        self.backend: KeyLookup | str = _checked(db or given.db or configured(("backend",)).get("backend"), serves)
+        self.backend: KeyLookup | str = _checked(
+            db or given.db or configured(("backend",)).get("backend", default), serves
+        )
 
     def run(self, work: Callable[[KeyManager], Awaitable[T]], *, makes: bool = False) -> T:
         """Open the store, do the work, close it again. Only with `makes` may the work begin a new database."""
         manager = KeyManager(self.backend)
         missing = _missing_file(manager)
         if missing and not makes:
-            raise ConfigurationError(f"backend: no database at {missing}; `ak-guard keys create` makes one")
+            raise ConfigurationError(f"backend: no database at {missing}; `ak-guard init` makes one")
 
         async def opened() -> T:
             async with manager:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ak_guard.manager import Issued
     from ak_guard.records import ApiKey, Group
     from ak_guard.status import BudgetStatus, Status
+    from ak_guard.tokens import AdminToken
 
 State = Literal["active", "disabled", "expired"]
 
@@ -98,6 +99,18 @@ def group(group: Group) -> dict[str, Any]:
         "limits": [str(limit) for limit in group.limits],
         "shared_limits": [str(limit) for limit in group.shared_limits],
         "multiplier": words.multiplier(group.multiplier),
+    }
+
+
+def admin_token(token: AdminToken, now: datetime) -> dict[str, Any]:
+    return {
+        "id": token.id,
+        "name": token.name,
+        "role": token.role,
+        "state": "expired" if token.expires_at is not None and now >= token.expires_at else "active",
+        "hint": token.hint,
+        "created_at": words.iso(token.created_at),
+        "expires_at": words.iso(token.expires_at),
     }
 
 

@@ -92,7 +92,7 @@ def _verdict(error: Exception) -> tuple[int, str, str]:
             return (
                 NOT_FOUND,
                 f"not found: {error}",
-                "`ak-guard keys list` and `ak-guard groups list` show what there is",
+                "`ak-guard keys list`, `groups list` and `admin-token list` show what there is",
             )
         case AkGuardError():
             problem = _with_field(str(error))

@@ -24,8 +24,8 @@ AllowIp = Annotated[
 DenyIp = Annotated[
     Texts, typer.Option(metavar="NETWORK", help="Never let in this address or network. Repeat for more.")
 ]
-ExpiresAt = Annotated[str | None, typer.Option(metavar="TIME", help="When the key ends: 2027-01-31T12:00:00Z.")]
-ExpiresIn = Annotated[str | None, typer.Option(metavar="DURATION", help="When the key ends, from now: 12h, 30d.")]
+ExpiresAt = Annotated[str | None, typer.Option(metavar="TIME", help="When it ends: 2027-01-31T12:00:00Z.")]
+ExpiresIn = Annotated[str | None, typer.Option(metavar="DURATION", help="When it ends, from now: 12h, 30d.")]
 LimitTexts = Annotated[
     Texts,
     typer.Option(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ak_guard.explain import Explanation, Rule
     from ak_guard.records import ApiKey, Group, Limit
     from ak_guard.status import BudgetStatus, Status
+    from ak_guard.tokens import AdminToken
 
 _STATE_STYLES: Final = {"active": "green", "disabled": "red", "expired": "yellow"}
 _BADGE_STYLES: Final = {
@@ -119,6 +120,21 @@ def worker_list(workers: Iterable[Worker], now: datetime) -> Table:
             Text(str(worker.behind)),
             Text("\n".join(worker.counters) or "unknown"),
             Text(words.stamp(worker.started_at)),
+        )
+    return table
+
+
+def token_list(tokens: Iterable[AdminToken], now: datetime) -> Table:
+    table = _table("Name", "Role", "Expires", "Created", "Id")
+    for token in tokens:
+        ends = "never" if token.expires_at is None else words.distance(token.expires_at, now)
+        over = token.expires_at is not None and token.expires_at <= now
+        table.add_row(
+            Text.assemble((token.name, "bold"), f"\n{token.hint}"),
+            Text(token.role),
+            Text(ends, style="yellow" if over else ""),
+            Text(words.stamp(token.created_at)),
+            Text(token.id, style="dim"),
         )
     return table
 

@@ -17,6 +17,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from ak_guard import Group, KeyManager
+from ak_guard.admin import AdminTokens
 from ak_guard.cli.app import app
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ def _peopled_database(empty_database: Path, tmp_path_factory: pytest.TempPathFac
                 await keys.create(name)
             for name in ("paid", "trial"):
                 await keys.create_group(Group(name))
+            await AdminTokens(keys).create("ci", role="viewer")
             return (await keys.create("prod-api")).secret
 
     return path, asyncio.run(fill())

@@ -125,7 +125,7 @@ def test_a_database_that_is_not_there_is_not_made_by_looking(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    _says(Cli("sqlite:///key.db").run(*args), 1, f"no database at {tmp_path}/key.db; `ak-guard keys create` makes one")
+    _says(Cli("sqlite:///key.db").run(*args), 1, f"no database at {tmp_path}/key.db; `ak-guard init` makes one")
     assert list(tmp_path.iterdir()) == []
 
 
