@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ak_guard.cli import init, serve, settings, workers
+from ak_guard.cli import init, run, serve, settings, workers
 from ak_guard.cli.admin_tokens import admin_tokens
 from ak_guard.cli.desk import AsJson, Db, examples, remember
 from ak_guard.cli.exits import ExitingGroup
@@ -28,6 +28,7 @@ app.add_typer(admin_tokens)
 workers.add_to(app)
 settings.add_to(app)
 serve.add_to(app)
+run.add_to(app)
 
 
 def _version(asked: bool) -> None:
@@ -47,6 +48,7 @@ def _version(asked: bool) -> None:
         "workers",
         "settings",
         "serve --port 9000",
+        "run my_service:app --workers 4",
     ),
 )
 def _top(
