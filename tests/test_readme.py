@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 TEXT = README.read_text()
-PORT = ":8000"
+DEFAULT_PORT = ":8000"
 
 
 @dataclass
@@ -53,7 +53,8 @@ class Reader:
     apps: dict[str, ASGIApp] = field(default_factory=dict)
     namespace: dict[str, Any] = field(default_factory=dict)
     servers: list[subprocess.Popen[str]] = field(default_factory=list)
-    port: str = PORT
+    #: Where those servers really listen.
+    ports: dict[str, str] = field(default_factory=dict)
 
     def run_python(self, example: Example) -> None:
         if "app.py" in TEXT.splitlines()[example.line - 3]:
@@ -83,7 +84,7 @@ class Reader:
     def run(self, command: str) -> str:
         # The checkout is installed already, and to build it again the builder would have to be fetched.
         command = command.replace("pip install '.[", "pip install 'ak_guard[")
-        if command.startswith("uvicorn "):
+        if command.startswith(("uvicorn ", "ak-guard run ")):
             self._serve(command)
             return ""
         assignment = re.fullmatch(r"(?:export )?([A-Z_]+)=(.*)", command)
@@ -96,8 +97,10 @@ class Reader:
         return self._bash(command).stdout.replace("\r\n", "\n")
 
     def _bash(self, command: str, stderr: int = subprocess.STDOUT) -> subprocess.CompletedProcess[str]:
+        for shown, real in self.ports.items():
+            command = command.replace(shown, real)
         ended = subprocess.run(
-            ["bash", "-c", command.replace(PORT, self.port)],
+            ["bash", "-c", command],
             cwd=self.folder,
             env=self.environment,
             stdout=subprocess.PIPE,
@@ -112,8 +115,10 @@ class Reader:
 
     def _serve(self, command: str) -> None:
         assert command.endswith(" &"), "the reader needs the terminal for what follows"
+        # A free port is asked for by the environment.
+        command, _, port = command.removesuffix(" &").partition(" --port ")
         server = subprocess.Popen(
-            command.removesuffix(" &").split(),
+            command.split(),
             cwd=self.folder,
             env=self.environment,
             stdout=subprocess.DEVNULL,
@@ -123,7 +128,7 @@ class Reader:
         self.servers.append(server)
         assert server.stderr is not None
         found = next(match for line in server.stderr if (match := re.search(r"http://127\.0\.0\.1(:\d+)", line)))
-        self.port = found[1]
+        self.ports[f":{port}" if port else DEFAULT_PORT] = found[1]
 
     def leave(self) -> None:
         for server in self.servers:
@@ -200,7 +205,7 @@ def read(reader: Reader, document: Document) -> Reader:
 
 def test_every_block_runs_and_shows_what_it_says(read: Reader) -> None:
     assert (read.folder / "keys.db").exists()
-    assert len(read.servers) == 1
+    assert read.ports.keys() == {":8000", ":8001"}
 
 
 @pytest.mark.parametrize(

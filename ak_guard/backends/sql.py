@@ -23,6 +23,7 @@ from ak_guard.budgets.sql import SQLStorage
 from ak_guard.database import audit as trail
 from ak_guard.database.admin_tokens import SQLTokens
 from ak_guard.database.changes import announce
+from ak_guard.database.condition import Condition, condition
 from ak_guard.database.engine import Database
 from ak_guard.database.listing import counted, old_secrets, walked
 from ak_guard.database.tables import admin_tokens, groups, keys, secrets
@@ -156,6 +157,15 @@ class SQLBackend:
 
     async def confirm(self, *, timeout: float) -> Confirmation:  # noqa: ASYNC109  # late is an answer, not an error
         return await self._feeds.confirm(timeout)
+
+    async def condition(self) -> Condition:
+        """What state the database is in; nothing of it is changed. Raises `BackendError` when it cannot be reached."""
+        # With connections of its own, because nobody has started these.
+        database = Database(self.database.url.render_as_string(hide_password=False))
+        try:
+            return await condition(database, _key, lambda row: _group(dict(row._mapping)))  # noqa: SLF001  # as below
+        finally:
+            await database.aclose()
 
     async def find(self, digest: bytes) -> Found | None:
         stored: dict[str | None, bytes] = dict(self._stored(digest))

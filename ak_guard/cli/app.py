@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ak_guard.cli import init, run, serve, settings, workers
+from ak_guard.cli import doctor, init, run, serve, settings, workers
 from ak_guard.cli.admin_tokens import admin_tokens
 from ak_guard.cli.desk import AsJson, Db, examples, remember
 from ak_guard.cli.exits import ExitingGroup
@@ -29,6 +29,7 @@ workers.add_to(app)
 settings.add_to(app)
 serve.add_to(app)
 run.add_to(app)
+doctor.add_to(app)
 
 
 def _version(asked: bool) -> None:
@@ -49,6 +50,7 @@ def _version(asked: bool) -> None:
         "settings",
         "serve --port 9000",
         "run my_service:app --workers 4",
+        "doctor",
     ),
 )
 def _top(
@@ -74,5 +76,6 @@ def _top(
     3  no such key or group
     4  `keys explain`: the request would be refused
     5  --wait: the change is stored, but a running app has not confirmed it
+    6  `doctor`: something is amiss
     """
     remember(context, db, as_json)

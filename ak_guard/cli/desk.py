@@ -97,9 +97,7 @@ class Desk:
         if self.as_json:
             print_json(document)
             return
-        console = _console()
-        for part in shown:
-            console.print(part)
+        print_parts(*shown)
 
     def note(self, text: str) -> None:
         """Say something to people beside the answer."""
@@ -114,6 +112,13 @@ def print_json(document: dict[str, Any]) -> None:
     """One document on standard output, in letters that it can show."""
     plain = (sys.stdout.encoding or "").lower() not in {"utf-8", "utf8"}
     typer.echo(json.dumps(document, indent=2, ensure_ascii=plain))
+
+
+def print_parts(*shown: RenderableType) -> None:
+    """Print for people."""
+    console = _console()
+    for part in shown:
+        console.print(part)
 
 
 def _missing_file(manager: KeyManager) -> Path | None:

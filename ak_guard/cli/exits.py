@@ -21,6 +21,7 @@ USAGE: Final = 2
 NOT_FOUND: Final = 3
 REFUSED: Final = 4
 UNCONFIRMED: Final = 5
+FOUND: Final = 6
 
 # The text of a generated key, wherever it was typed by mistake; messages must not repeat it.
 _SECRET: Final = re.compile(r"[a-z0-9]+_[0-9A-Za-z]{38}(?![0-9A-Za-z])")
@@ -43,8 +44,12 @@ _HINTS: Final = {
     "--quota": "write --quota 100000, in units",
     "--cost": "write --cost 20, in units",
     "--timeout": "write --timeout 10, in seconds",
+    "usage": "`ak-guard run --help` and `uvicorn --help` show what can be written",
 }
 _DATABASE_HINT: Final = "the database is named by --db URL, AK_GUARD_BACKEND or ak_guard.toml"
+_SETTINGS_HINT: Final = "`ak-guard settings` lists what can be set, and where it is set"
+# `mode: …`, `AK_GUARD_MODE: …`, `mode in ak_guard.toml: …`, `ak_guard.toml: …`
+_FIELD: Final = re.compile(r"(?:[a-z_]+|AK_GUARD_[\w.]+|(?:[a-z_]+ in )?\S+\.toml\S*): ")
 _SETUP_HINTS: Final = {
     "pepper": "it is read from AK_GUARD_PEPPER; the app needs the same one",
     "limits: the running guards": "set AK_GUARD_LIMITS to the `limits` of the app, such as redis://127.0.0.1:6379/0",
@@ -97,7 +102,7 @@ def _verdict(error: Exception) -> tuple[int, str, str]:
         case AkGuardError():
             problem = _with_field(str(error))
             hints = (hint for start, hint in _SETUP_HINTS.items() if problem.startswith(start))
-            return SETUP, problem, next(hints, _DATABASE_HINT)
+            return SETUP, problem, next(hints, _DATABASE_HINT if problem.startswith("backend: ") else _SETTINGS_HINT)
         case typer.Abort():
             return USAGE, "input: it ended before an answer was given; nothing was changed", ""
         case UnicodeError():
@@ -108,7 +113,7 @@ def _verdict(error: Exception) -> tuple[int, str, str]:
 
 def _with_field(problem: str) -> str:
     """Outages name no field of their own; what failed is the backend."""
-    return problem if re.match(r"[a-z_]+: ", problem) else f"backend: {problem}"
+    return problem if _FIELD.match(problem) else f"backend: {problem}"
 
 
 def _usage(error: Exception) -> str:

@@ -56,17 +56,14 @@ def _guard(options: dict[str, Any], db: str | None) -> None:
     if not options["env_file"]:
         # Told here once, in one line, and not by each worker.
         sys.path.insert(0, options["app_dir"])
-        check_settings()
+        assemble(defaults()._replace(**configured()))
     options |= {"app": _SERVED, "factory": False, "interface": "asgi3"}
 
 
-def check_settings() -> Options:
-    """What a guard that is given nothing would be set up with. Raises `ConfigurationError` or `InputError`."""
+def defaults() -> Options:
+    """The settings of a guard that is given nothing, as its constructor has them."""
     parameters = inspect.signature(ApiKeyMiddleware).parameters
-    defaults = {name: parameters[name].default for name in Options._fields}
-    options = Options(**{**defaults, **configured()})
-    assemble(options)
-    return options
+    return Options(**{name: parameters[name].default for name in Options._fields})
 
 
 def add_to(app: typer.Typer) -> None:

@@ -68,9 +68,12 @@ class Database:
             await asyncio.to_thread(self._migrate, time.monotonic())
 
     @asynccontextmanager
-    async def read(self, failure: type[AkGuardError]) -> AsyncIterator[AsyncConnection]:
-        """A connection that sees one state of the database. What the driver raises becomes a `failure`."""
-        async with self._connection(write=False, failure=failure) as connection:
+    async def read(self, failure: type[AkGuardError], *, as_it_is: bool = False) -> AsyncIterator[AsyncConnection]:
+        """A connection that sees one state of the database. What the driver raises becomes a `failure`.
+
+        With `as_it_is` the schema may be an older one, and stays so.
+        """
+        async with self._connection(write=False, failure=failure, start=not as_it_is) as connection:
             yield connection
 
     @asynccontextmanager
@@ -83,9 +86,12 @@ class Database:
             yield connection
 
     @asynccontextmanager
-    async def _connection(self, *, write: bool, failure: type[AkGuardError]) -> AsyncIterator[AsyncConnection]:
+    async def _connection(
+        self, *, write: bool, failure: type[AkGuardError], start: bool = True
+    ) -> AsyncIterator[AsyncConnection]:
         try:
-            await self.start()
+            if start:
+                await self.start()
             for pools in self._pools.abandoned():
                 await pools.dispose()
             pools = self._pools.get()
