@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 import tomllib
+from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -14,16 +16,14 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
+import ak_guard
 from ak_guard import ApiKeyMiddleware, ConfigurationError, Decision, Group, KeyManager
 from ak_guard.backends import MemoryBackend, SQLBackend
 from ak_guard.settings import Options, configured
-from ak_guard.settings.catalogue import CATALOGUE, variable
+from ak_guard.settings.catalogue import CATALOGUE, OTHER_VARIABLES, variable
 from ak_guard.settings.sheet import entries
 from ak_guard.testing import ready_key
 from tests.support import bearer, client_for, echo_app
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 DEFAULTS = {
     name: one.default
@@ -186,6 +186,16 @@ def test_an_empty_variable_is_not_set_and_others_of_ours_are_no_settings(monkeyp
     for name in ("AK_GUARD_PEPPER", "AK_GUARD_ADMIN_TOKEN", "AK_GUARD_TEST_POSTGRES"):
         monkeypatch.setenv(name, "x" * 32)
     assert configured() == {}
+
+
+def test_every_variable_that_the_package_reads_is_known() -> None:
+    named = {
+        name
+        for file in Path(ak_guard.__file__).parent.rglob("*.py")
+        for name in re.findall(r"\bAK_GUARD_[A-Z_]*[A-Z]\b(?!_)", file.read_text())
+    }
+    assert named - {variable(name) for name in CATALOGUE} <= OTHER_VARIABLES
+    assert "AK_GUARD_PEPPER" in named
 
 
 WRONG_VARIABLES = [
