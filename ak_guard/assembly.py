@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ak_guard.address import ClientResolver, IPSet
 from ak_guard.backends import CountsBudgets, KeyLookup, backend_from_url
+from ak_guard.backends.base import KeepsUsage
 from ak_guard.backends.cached import CachedLookup
 from ak_guard.backends.workers import KnowsWorkers
 from ak_guard.budgets import Leases, MemoryStorage, counters_from
@@ -15,12 +16,14 @@ from ak_guard.errors import ConfigurationError
 from ak_guard.extract import KeyFinder
 from ak_guard.floods import FailureLimit
 from ak_guard.guard import Guard
+from ak_guard.holder import Holder
 from ak_guard.paths import PublicPaths
 from ak_guard.records import Limit
 from ak_guard.replies import Replies
 from ak_guard.settings import Options, check, exact_paths, group_list, names
 from ak_guard.streams import OpenStreams
 from ak_guard.subject import SubjectMaker
+from ak_guard.usage.recorder import Recorder, handed_to
 
 if TYPE_CHECKING:
     from limits.aio.storage import Storage
@@ -32,7 +35,8 @@ if TYPE_CHECKING:
 class Assembly(NamedTuple):
     """Everything a door needs. `owned` are the stores that this middleware opened itself.
 
-    `streams` is None where running streams are left alone.
+    `streams` is None where running streams are left alone, `recorder` where nothing is recorded, and `holder` where
+    nobody may look at his own key.
     """
 
     guard: Guard
@@ -42,6 +46,8 @@ class Assembly(NamedTuple):
     backend: KeyLookup
     known: CachedLookup[Subject]
     streams: OpenStreams | None
+    recorder: Recorder | None
+    holder: Holder | None
     owned: tuple[MultiWindowSupport, ...]
 
 
@@ -98,16 +104,35 @@ def assemble(options: Options) -> Assembly:
         local=MemoryStorage() if options.on_unavailable == "allow" else None,
         clock=options.clock,
     )
+    replies = Replies(quota_status=options.quota_status, max_client_wait=options.max_client_wait)
+    holder = None
+    if options.usage_path is not None:
+        paths = PublicPaths(exact_paths([options.usage_path], "usage_path"))
+        holder = Holder(guard, paths, replies, clock=options.clock)
     return Assembly(
         guard,
         find_key,
-        Replies(quota_status=options.quota_status, max_client_wait=options.max_client_wait),
+        replies,
         PublicPaths(public) if (public := exact_paths(options.public_paths)) else None,
         backend,
         known,
         streams,
+        _recorder(options, backend),
+        holder,
         owned,
     )
+
+
+def _recorder(options: Options, backend: KeyLookup) -> Recorder | None:
+    """Where records of requests go: to the backend where it keeps them for good or is told to, or to a function."""
+    if callable(options.usage):
+        return Recorder(handed_to(options.usage))
+    keeps = backend if isinstance(backend, KeepsUsage) else None
+    if options.usage is True and keeps is None:
+        raise ConfigurationError(f"usage: {type(backend).__name__} keeps no usage; give a function that takes it")
+    if keeps is None or not (options.usage or (options.usage is None and keeps.keeps_usage_durably)):
+        return None
+    return Recorder(keeps.add_usage)
 
 
 def open_backend(backend: object) -> KeyLookup:

@@ -113,12 +113,19 @@ class GroupRules:
 
 def check_state(rules: KeyRules, now: float) -> Denial | None:
     """Is the secret still good, the key enabled and not expired? `now` and expiry are seconds since the epoch."""
+    if (denial := check_secret(rules, now)) is not None:
+        return denial
+    if now >= rules.expires_at:
+        return Denial("api_key_expired", "This API key has expired.")
+    return None
+
+
+def check_secret(rules: KeyRules, now: float) -> Denial | None:
+    """Is the secret still good and the key enabled, whether or not it has expired?"""
     if now >= rules.secret_until:
         return unknown_key()
     if not rules.enabled:
         return Denial("api_key_disabled", "This API key is disabled.")
-    if now >= rules.expires_at:
-        return Denial("api_key_expired", "This API key has expired.")
     return None
 
 

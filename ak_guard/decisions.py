@@ -13,8 +13,32 @@ if TYPE_CHECKING:
     from starlette.types import Message, Scope, Send
 
     from ak_guard.guard import Case
+    from ak_guard.usage.recorder import Recorder
 
 log: Final = logging.getLogger("ak_guard")
+
+
+def note(recorder: Recorder, case: Case, scope: Scope, ended: float) -> None:
+    """Leave behind what became of a request that has ended."""
+    start, admission, subject = case.start, case.admission, case.subject
+    denial = case.denial
+    get = scope.get
+    recorder.add(
+        (
+            case.now,
+            ended,
+            None if subject is None else subject.key,
+            case.client,
+            get("method"),
+            scope["path"],
+            get("root_path"),
+            get("route"),
+            case.status if start is None else start["status"],
+            (None if admission is None else admission.receipt.refused) if denial is None else denial.code,
+            0 if admission is None else admission.receipt.charged,
+            case.hint,
+        )
+    )
 
 
 class Watched:

@@ -46,9 +46,13 @@ class Case:
     shortage: Shortage | None = None
     #: Of the secret that the request holds.
     digest = b""
+    #: What may be told of a key that nobody holds.
+    hint = ""
     #: The door's own: how the response began, and the stream that it became.
     start: MutableMapping[str, Any] | None = None
     stream: Any = None
+    #: What was answered, where no `start` tells.
+    status: int | None = None
 
     def __init__(self, now: float, client: Address | None) -> None:
         self.now = now
@@ -100,7 +104,7 @@ class Guard:
         else:
             resolved = await self._resolve(key, digest, entry, case)
             if isinstance(resolved, Denial):
-                case.denial = resolved
+                case.denial, case.hint = resolved, keys.hint_of_unknown(key)
                 return case
             subject = resolved
         case.subject = subject
@@ -148,6 +152,30 @@ class Guard:
             case.denial = checks.wrong_group(admission.key.group)
         if case.denial is None:
             case.admission = admission
+        else:
+            admission.receipt.refused = case.denial.code
+        return case
+
+    async def identify(self, scope: Scope) -> Case:
+        """Whose key is it, and may he be told of it from here? Expiry and budgets do not matter; nothing is charged."""
+        case = Case(self._clock(), self._client_of(scope))
+        key = self._find_key(scope)
+        if isinstance(key, Denial):
+            case.denial = key
+            return case
+        digest = keys.digest(key)
+        entry = self._known.get(digest, case.now)
+        found = entry.value if entry is not None else None
+        resolved = found or await self._resolve(key, digest, entry, case)
+        if isinstance(resolved, Denial):
+            case.denial, case.hint = resolved, keys.hint_of_unknown(key)
+            return case
+        case.subject = resolved
+        case.denial = (
+            self._service.check(case.client)
+            or checks.check_secret(resolved.rules, case.now)
+            or checks.check_address(resolved.rules, case.client)
+        )
         return case
 
     async def _resolve(self, key: bytes, digest: bytes, entry: Entry[Subject] | None, case: Case) -> Subject | Denial:

@@ -24,6 +24,8 @@ _ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 _MINTED: Final = re.compile(rb"[a-z0-9]+_[0-9A-Za-z]{38}")
 _PRINTABLE: Final = re.compile(rb"[\x21-\x7e]+")
 _PREFIX: Final = re.compile(r"[a-z0-9]{1,32}")
+# The shortest text that anybody may choose as a key.
+_LEAST_HINTED: Final = 16
 _RANDOM_LENGTH: Final = 32
 # Two digits at a time: whoever tries keys at random makes the guard compute a checksum each time.
 _PAIRS: Final = [high + low for high in _ALPHABET for low in _ALPHABET]
@@ -65,6 +67,13 @@ def hint(text: str) -> str:
     """What people may see of a key: its prefix and last four characters, such as `ak_…7Qx4`."""
     prefix = text.partition("_")[0] + "_" if is_minted_shape(text.encode()) else ""
     return f"{prefix}…{text[-4:]}"
+
+
+def hint_of_unknown(text: bytes) -> str:
+    """What may be told of a text that is nobody's key, and may be anything: nothing where it is short or no key."""
+    if len(text) < _LEAST_HINTED or _PRINTABLE.fullmatch(text) is None:
+        return ""
+    return hint(text.decode("ascii"))
 
 
 def _checksum(body: bytes) -> str:

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from ak_guard.assembly import Assembly, assemble
 from ak_guard.backends.base import Closable
 from ak_guard.budgets.receipt import Receipt
-from ak_guard.decisions import Watched
+from ak_guard.decisions import Watched, note
 from ak_guard.errors import AkGuardError, BackendError, BudgetError, ConfigurationError, InputError
 from ak_guard.guard import misconfigured
 from ak_guard.integrations.starlette_auth import KeyUser, show_nobody
 from ak_guard.lifespan import Lifespan
 from ak_guard.records import Admission
 from ak_guard.replies import BUDGET_CODES, Headers, RateLimitFields, Replies
-from ak_guard.sending import until_cut, with_headers, with_socket, with_streams
+from ak_guard.sending import until_cut, with_headers, with_socket, with_status, with_streams
 from ak_guard.settings import Options, completed_from_outside
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ak_guard.guard import Case
     from ak_guard.records import Decision, Denial, Group, Limit
     from ak_guard.subject import Subject
+    from ak_guard.usage.records import UsageRecord
 
 log: Final = logging.getLogger("ak_guard")
 
@@ -76,6 +77,8 @@ class ApiKeyMiddleware:
         ratelimit_headers: whether answers carry `RateLimit` and `RateLimit-Policy`.
         cut_streams: whether running streams and websockets end when their key is disabled, deleted or expires.
         on_decision: called with a `Decision` after each response; what it raises is logged.
+        usage: whether each request is recorded; None where the backend keeps it for good, a function gets the records.
+        usage_path: the path at which a key's holder sees what it may spend and has spent; None for none.
         clock: seconds since the epoch.
     """
 
@@ -108,6 +111,8 @@ class ApiKeyMiddleware:
         ratelimit_headers: bool = True,
         cut_streams: bool = True,
         on_decision: Callable[[Decision], object] | None = None,
+        usage: bool | Callable[[list[UsageRecord]], object] | None = None,
+        usage_path: str | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.app = app
@@ -145,6 +150,8 @@ class ApiKeyMiddleware:
             ratelimit_headers,
             cut_streams,
             on_decision,
+            usage,
+            usage_path,
             clock,
         )
         try:
@@ -182,10 +189,18 @@ class ApiKeyMiddleware:
             await self.app(scope, receive, send)
             return
 
+        recorder = assembly.recorder
         outer = scope.get(_TICKET)
         if outer is not None and _is_open(outer, assembly.backend):
             assembly.find_key.strip(scope)
             case = await assembly.guard.rejudge(scope, outer)
+            # One request is one record, that of the guard around this one.
+            recorder = None
+        elif assembly.holder is not None and scope in assembly.holder:
+            case = await assembly.holder.answer(scope, receive, send)
+            if case.denial is not None and recorder is not None:
+                note(recorder, case, scope, self._clock())
+            return
         else:
             case = await assembly.guard.judge(scope)
 
@@ -210,7 +225,10 @@ class ApiKeyMiddleware:
                 headers = shown.fields.render(receipt.left, receipt.ends, case.judged)
             streams = assembly.streams
             if streams is None:
-                inner = send if headers is None else with_headers(send, headers)
+                if recorder is not None:
+                    inner = with_status(send, headers, case)
+                else:
+                    inner = send if headers is None else with_headers(send, headers)
             elif kind == "http":
                 inner = with_streams(send, headers, streams, case)
             else:
@@ -230,16 +248,19 @@ class ApiKeyMiddleware:
         finally:
             if isinstance(send, Watched):
                 send.tell()
+            if recorder is not None:
+                note(recorder, case, scope, self._clock())
 
     async def _answer_without_admission(
         self, assembly: Assembly, case: Case, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Refuse; or let through whom report mode does not refuse and whom a guard around this one has let in."""
         if case.denial is not None and not self._is_only_reported(case.denial):
+            case.status = assembly.replies.status(case.denial.code)
             await assembly.replies.send(case.denial, self._budget_headers(case), scope, receive, send)
             return
         show_nobody(scope)
-        await self.app(scope, receive, send)
+        await self.app(scope, receive, send if assembly.recorder is None else with_status(send, None, case))
 
     def _is_only_reported(self, denial: Denial) -> bool:
         return self._report and denial.code != "misconfigured"
@@ -279,6 +300,8 @@ class ApiKeyMiddleware:
         if self._assembly.streams is not None:
             self._assembly.streams.stop()
         await self._assembly.known.aclose()
+        if self._assembly.recorder is not None:
+            await self._assembly.recorder.aclose()
         for counters in self._assembly.owned:
             await counters.aclose()
         if isinstance(self._assembly.backend, Closable):

@@ -74,6 +74,10 @@ class Replies:
         self._forms = {code: _Form(code, reply, statuses[code]) for code, reply in TABLE.items()}
         self._max_client_wait = max_client_wait
 
+    def status(self, code: str) -> int:
+        """The status of a refusal."""
+        return self._forms[code].status
+
     async def send(self, denial: Denial, ratelimit: Headers, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request with the refusal. A websocket is refused before it is accepted."""
         websocket = scope["type"] == "websocket"

@@ -30,6 +30,29 @@ def with_headers(send: Send, headers: Headers) -> Send:
     return send_with_headers
 
 
+def with_status(send: Send, headers: Headers | None, case: Case) -> Send:
+    """`with_headers` that remembers in `case.status` how the response began."""
+
+    def send_with_status(message: Message) -> Awaitable[None]:
+        note_status(case, message)
+        if headers is not None and message["type"] in _STARTS:
+            message = {**message, "headers": [*message.get("headers", ()), *headers]}
+        return send(message)
+
+    return send_with_status
+
+
+def note_status(case: Case, message: Message) -> None:
+    """A websocket that is accepted has status 101; where it is closed before that, servers answer 403."""
+    kind = message["type"]
+    if kind.endswith("http.response.start"):
+        case.status = message["status"]
+    elif kind == "websocket.accept":
+        case.status = 101
+    elif kind == "websocket.close" and case.status is None:
+        case.status = 403
+
+
 def with_streams(send: Send, headers: Headers | None, streams: OpenStreams, case: Case) -> Send:
     """`with_headers` for http; `case.stream` is set where the response turns out to be a stream.
 
@@ -58,6 +81,7 @@ def with_socket(send: Send, headers: Headers | None, streams: OpenStreams, case:
         stream: OpenStream | None = case.stream
         if stream is not None:
             return stream.send(message)
+        note_status(case, message)
         if headers is not None and message["type"] in _STARTS:
             message = {**message, "headers": [*message.get("headers", ()), *headers]}
         if message["type"] == "websocket.accept":

@@ -37,6 +37,8 @@ class Receipt:
     left: Sequence[int]
     #: Whether the response has ended.
     closed: bool = False
+    #: With which code a guard inside this one has refused what was let in here.
+    refused: str | None = None
     #: Whether anything was charged or given back since the take.
     settled: bool = False
     local: Sequence[Part] = ()

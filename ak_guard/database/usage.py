@@ -18,9 +18,8 @@ from ak_guard.usage.records import LastUsed
 from ak_guard.usage.summaries import DAY, Sum, UsageSummary, summary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from sqlalchemy import Table
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from ak_guard.database.engine import Database
@@ -45,6 +44,13 @@ class UsageTables:
         self._database = database
         self._kept = kept
         self._places = Places()
+        merge = database.dialect.merge
+        # Made once: to make one costs more than to run it.
+        self._adding = (
+            merge(usage_hours, _add_hours),
+            merge(usage_days, _add_days),
+            merge(last_used, _newest_use),
+        )
         self._pruned = -math.inf
 
     async def add(self, batch_id: str, records: Sequence[UsageRecord]) -> None:
@@ -57,7 +63,6 @@ class UsageTables:
         for block in packing.blocks():
             blocks.append(block)
             await asyncio.sleep(0)
-        merge = self._database.dialect.merge
         async with self._database.write(BackendError) as connection:
             known = select(usage_batches.c.id).where(usage_batches.c.id == batch_id)
             if (await connection.execute(known)).first() is not None:
@@ -67,9 +72,9 @@ class UsageTables:
             if blocks:
                 await connection.execute(insert(usage), blocks)
             # In one order, so that two writers never wait for one another.
-            for table, merged, rows in _sums(packing):
+            for adding, rows in zip(self._adding, _sums(packing), strict=True):
                 if rows:
-                    await connection.execute(merge(table, merged), rows)
+                    await connection.execute(adding, rows)
         if time.monotonic() >= self._pruned + _PRUNE_SECONDS:
             self._pruned = time.monotonic()
             async with self._database.write(BackendError) as connection:
@@ -178,15 +183,16 @@ async def last_uses(connection: AsyncConnection, ids: Sequence[str]) -> dict[str
     return {row.key_id: LastUsed(datetime.fromtimestamp(row.at, UTC), row.address) for row in rows}
 
 
-def _sums(packing: Packing) -> list[tuple[Table, Callable[[Any], dict[str, Any]], list[dict[str, Any]]]]:
-    """What is added to each table, and how."""
+def _sums(packing: Packing) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
+    """What is added to the hours, to the days, and to when keys were last used."""
+    by_hour, by_day, last = packing.sums()
     hours = [
-        {**hour._asdict(), "calls": calls, "cost": cost, "first_at": first, "last_at": last}
-        for hour, (calls, cost, first, last) in sorted(packing.hours.items())
+        {**hour._asdict(), "calls": calls, "cost": cost, "first_at": first, "last_at": last_at}
+        for hour, (calls, cost, first, last_at) in sorted(by_hour.items())
     ]
-    days = [{**day._asdict(), "calls": calls, "cost": cost} for day, (calls, cost) in sorted(packing.days.items())]
-    used = [{"key_id": key_id, "at": at, "address": ip} for key_id, (at, ip) in sorted(packing.last.items())]
-    return [(usage_hours, _add_hours, hours), (usage_days, _add_days, days), (last_used, _newest_use, used)]
+    days = [{**day._asdict(), "calls": calls, "cost": cost} for day, (calls, cost) in sorted(by_day.items())]
+    used = [{"key_id": key_id, "at": at, "address": ip} for key_id, (at, ip) in sorted(last.items())]
+    return hours, days, used
 
 
 def _place(row: Any) -> Sum:

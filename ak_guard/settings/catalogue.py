@@ -17,6 +17,7 @@ class Kind(Enum):
     SECONDS = "seconds"
     COST = "a whole number, or module:attribute"
     FUNCTION = "module:attribute"
+    SWITCH = "true, false, or module:attribute"
     GROUPS = "tables by name; in the environment JSON"
 
 
@@ -53,6 +54,8 @@ CATALOGUE: Final = {
     "ratelimit_headers": Setting(Kind.FLAG, example=False),
     "cut_streams": Setting(Kind.FLAG, example=False),
     "on_decision": Setting(Kind.FUNCTION, "my_service.metrics:count", empties=True),
+    "usage": Setting(Kind.SWITCH, example=False, empties=True),
+    "usage_path": Setting(Kind.TEXT, "/ak-guard/usage", empties=True),
     "clock": Setting(Kind.FUNCTION, "time:time"),
 }
 

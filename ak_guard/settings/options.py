@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ak_guard.budgets.base import MultiWindowSupport
     from ak_guard.extract import Extractor
     from ak_guard.records import Decision, Limit
+    from ak_guard.usage.records import UsageRecord
 
 
 class Options(NamedTuple):
@@ -46,6 +47,8 @@ class Options(NamedTuple):
     ratelimit_headers: bool
     cut_streams: bool
     on_decision: Callable[[Decision], object] | None
+    usage: bool | Callable[[list[UsageRecord]], object] | None
+    usage_path: str | None
     clock: Callable[[], float]
 
 
@@ -71,6 +74,11 @@ def check(options: Options) -> None:
             options.on_decision,
             options.on_decision is None or callable(options.on_decision),
             "a function or None",
+        ),
+        "usage": (
+            options.usage,
+            options.usage is None or isinstance(options.usage, bool) or callable(options.usage),
+            "None, True, False or a function that takes lists of records",
         ),
         "clock": (options.clock, callable(options.clock), "a function that returns seconds since the epoch"),
     }
@@ -110,11 +118,11 @@ def group_list(groups: Iterable[Group]) -> list[Group]:
     return listed
 
 
-def exact_paths(paths: Iterable[str]) -> list[str]:
+def exact_paths(paths: Iterable[str], setting: str = "public_paths") -> list[str]:
     if isinstance(paths, str):
-        raise ConfigurationError(f"public_paths: {paths!r} must be a list, such as [{paths!r}]")
+        raise ConfigurationError(f"{setting}: {paths!r} must be a list, such as [{paths!r}]")
     listed = list(paths)
     for path in listed:
         if not isinstance(path, str) or not path.startswith("/") or "*" in path:
-            raise ConfigurationError(f"public_paths: {path!r} must be one exact path, such as '/health'")
+            raise ConfigurationError(f"{setting}: {path!r} must be one exact path, such as '/health'")
     return listed

@@ -59,6 +59,6 @@ def _text(setting: Setting) -> str:
     match setting.kind:
         case Kind.TEXTS:
             return ",".join(setting.example)
-        case Kind.GROUPS | Kind.FLAG:
+        case Kind.GROUPS | Kind.FLAG | Kind.SWITCH:
             return shlex.quote(json.dumps(setting.example))
     return str(setting.example)

@@ -38,6 +38,8 @@ def from_text(setting: Setting, text: str, source: str) -> Any:
             if text.lower() not in _FLAGS:
                 raise ConfigurationError(f"{source}: {text!r} must be true or false")
             return _FLAGS[text.lower()]
+        case Kind.SWITCH if text.lower() in _FLAGS:
+            return _FLAGS[text.lower()]
         case Kind.WHOLE | Kind.COST if re.fullmatch(r"[+-]?[0-9][0-9_]*", text):
             return int(text)
         case Kind.SECONDS:
@@ -69,7 +71,7 @@ def from_table(setting: Setting, value: Any, source: str) -> Any:
             return referred(value, source)
         case Kind.FUNCTION:
             return referred(value, source)
-        case Kind.COST if isinstance(value, str):
+        case Kind.COST | Kind.SWITCH if isinstance(value, str):
             return referred(value, source)
     return value
 

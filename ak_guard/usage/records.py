@@ -17,9 +17,10 @@ class UsageRecord(NamedTuple):
     """What became of one request.
 
     `at` is when it came, in seconds since the epoch, `duration` how long it took, in seconds. `key_id` is None where
-    nobody holds the key; `hint` is then what may be told of it. `route` is a pattern of the key's group, what the app
-    calls the route, or the path itself, at most 200 characters. `status` is None where no response began. `code` is
-    `admitted` or that of the refusal (in report mode: what it would have been). `id` is given by the store.
+    nobody holds the key; `hint` is then what may be told of it. `route` is the app's own, such as `/items/{id}`, where
+    it tells (Starlette and FastAPI do), else the path with `*` for ids, at most 200 characters. `status` is None where
+    no response began. `code` is `admitted` or that of the refusal (in report mode: what it would have been). `id` is
+    given by the store.
     """
 
     at: float

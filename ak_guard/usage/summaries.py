@@ -37,11 +37,14 @@ class Period(NamedTuple):
 
     @classmethod
     def of(cls, since: float | None, until: float | None, bucket: str, now: float) -> Period:
-        """From what was asked for. Days are those of UTC. Raises `InputError` naming what is wrong."""
+        """From what was asked for; without an end, with the bucket that is running. Days are those of UTC.
+
+        Raises `InputError` naming what is wrong.
+        """
         if bucket not in _LENGTHS:
             raise InputError("bucket", f"{bucket!r} must be hour or day")
         length = _LENGTHS[bucket]
-        end = now if until is None else until
+        end = (now // length + 1) * length if until is None else until
         begin = end - _DEFAULT[bucket] if since is None else since
         if begin > end:
             raise InputError("since", "must not lie after the end")

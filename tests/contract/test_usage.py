@@ -99,7 +99,7 @@ async def test_usage_is_summed_by_hour_code_address_and_route(keys: KeyManager, 
     assert (found.calls, found.refused, found.cost) == (5, 1, 17)
     assert found.by_code == {"admitted": 4, "rate_limit_exceeded": 1}
     hours = [(bucket.start.timestamp() - NOON, bucket.calls, bucket.refused, bucket.cost) for bucket in found.buckets]
-    assert hours == [(-3 * HOUR, 0, 0, 0), (-2 * HOUR, 1, 0, 5), (-HOUR, 4, 1, 12)]
+    assert hours == [(-3 * HOUR, 0, 0, 0), (-2 * HOUR, 1, 0, 5), (-HOUR, 4, 1, 12), (0, 0, 0, 0)]
     assert found.buckets[2].by_code == {"admitted": 3, "rate_limit_exceeded": 1}
     assert [(place.name, place.calls, place.refused, place.cost) for place in found.addresses] == [
         ("203.0.113.7", 4, 1, 10),

@@ -1,0 +1,112 @@
+"""What the holder of a key may see of it: limits, what is used of them and when they reset. Looking costs nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from ak_guard.budgets.ledger import peek
+from ak_guard.errors import BudgetError
+from ak_guard.loops import PerLoop
+from ak_guard.records import Denial
+from ak_guard.status import BudgetStatus, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.types import Receive, Scope, Send
+
+    from ak_guard.budgets.base import Level
+    from ak_guard.guard import Case, Guard
+    from ak_guard.paths import PublicPaths
+    from ak_guard.replies import Replies
+    from ak_guard.subject import Subject
+
+_OUTAGE_RETRY_SECONDS: Final = 2
+
+
+class Holder:
+    """Answers GET and HEAD at its path with the state of the key that asks, also of one that is used up or expired.
+
+    Whoever may not use the key from there, or holds a disabled one or none, is refused as anywhere else. However often
+    one key asks at a time, its counters are read once.
+    """
+
+    def __init__(self, guard: Guard, paths: PublicPaths, replies: Replies, *, clock: Callable[[], float]) -> None:
+        self._guard = guard
+        self._paths = paths
+        self._replies = replies
+        self._clock = clock
+        self._flights: PerLoop[dict[str, asyncio.Task[list[Level]]]] = PerLoop(dict)
+
+    def __contains__(self, scope: Scope) -> bool:
+        return scope.get("method") in {"GET", "HEAD"} and scope in self._paths
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> Case:
+        """Answer the request and return what became of it."""
+        case = await self._guard.identify(scope)
+        if case.denial is None and case.subject is not None:
+            try:
+                levels = await self._levels(case.subject)
+            except BudgetError:
+                detail = "Limits cannot be read at the moment."
+                case.denial = Denial("limits_unavailable", detail, retry_after=_OUTAGE_RETRY_SECONDS)
+            else:
+                await _send(document(case.subject, levels, self._clock()), scope, send)
+                return case
+        assert case.denial is not None, "without a key there is a refusal"  # noqa: S101  # told to the type checker
+        case.status = self._replies.status(case.denial.code)
+        await self._replies.send(case.denial, [], scope, receive, send)
+        return case
+
+    async def _levels(self, subject: Subject) -> list[Level]:
+        flights = self._flights.get()
+        key_id = subject.key.id
+        flight = flights.get(key_id)
+        if flight is None:
+            flight = flights[key_id] = asyncio.create_task(peek(subject.budget, self._clock()))
+            flight.add_done_callback(lambda _: flights.pop(key_id, None))
+        return await asyncio.shield(flight)
+
+
+def document(subject: Subject, levels: list[Level], now: float) -> dict[str, Any]:
+    """The answer as JSON. `state` is `active` or `expired`; times are ISO 8601 in UTC, amounts in their `unit`."""
+    key = subject.key
+    status = Status.of(subject.budget, levels)
+    return {
+        "key": {"id": key.id, "name": key.name, "hint": key.hint, "group": key.group},
+        "state": "expired" if now >= subject.rules.expires_at else "active",
+        "expires_at": _iso(key.expires_at),
+        "quota": None if status.quota is None else _budget(status.quota),
+        "windows": [_budget(window) for window in status.windows],
+        "now": _iso(datetime.fromtimestamp(now, UTC)),
+    }
+
+
+def _budget(budget: BudgetStatus) -> dict[str, Any]:
+    return {
+        "name": budget.name,
+        "limit": budget.limit,
+        "unit": budget.unit,
+        "used": budget.used,
+        "held": budget.held,
+        "remaining": budget.remaining,
+        "resets_at": _iso(budget.resets_at),
+    }
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat().replace("+00:00", "Z")
+
+
+async def _send(answer: dict[str, Any], scope: Scope, send: Send) -> None:
+    body = json.dumps(answer, ensure_ascii=False).encode()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"cache-control", b"no-store"),
+    ]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
