@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from ak_guard.address import IPSet, parse_address
+from ak_guard.budgets.gate import CONCURRENCY
 from ak_guard.checks import GroupRules, KeyRules, ServiceRules, check_address, check_group, check_state
 from ak_guard.paths import Route
 from ak_guard.records import ADMITTED
@@ -57,6 +58,7 @@ def explain(
     group: Group | None,
     budget: Budget,
     levels: Sequence[Level],
+    running: int,
     *,
     secret_until: float | None,
     ip: str | None,
@@ -65,7 +67,10 @@ def explain(
     cost: int,
     now: float,
 ) -> Explanation:
-    """Judge a request that is not there. `levels` are those of the budget at `now`, in seconds since the epoch."""
+    """Judge a request that is not there. `levels` are those of the budget at `now`, in seconds since the epoch.
+
+    `running` is how many requests of the key run, which nobody knows of another time than the present.
+    """
     rules = KeyRules(key, secret_until)
     group_rules = GroupRules(key.group, group, ServiceRules(IPSet(), IPSet()))
     client = None if ip is None else parse_address(ip)
@@ -83,6 +88,7 @@ def explain(
         _rule("address", check_address(rules, client), _address_detail(key, ip)),
         group_rule,
         *budgets,
+        *_concurrency_rule(budget, running, now),
     )
     refusing = [rule for rule in found if not rule.passed]
     if not refusing:
@@ -100,8 +106,13 @@ _NOT_STORED: Final = (
     "with limits of its own"
 )
 
-# Among budgets the guard names what can never pass first, then the quota, then windows.
-_BUDGET_ORDER = {"cost_exceeds_limit": 1, "insufficient_quota": 2, "rate_limit_exceeded": 3}
+# Among budgets the guard names what can never pass first, then the quota, then windows, then the cap.
+_BUDGET_ORDER = {
+    "cost_exceeds_limit": 1,
+    "insufficient_quota": 2,
+    "rate_limit_exceeded": 3,
+    "concurrency_limit_exceeded": 4,
+}
 
 
 def _rule(name: str, denial: Denial | None, fine: str) -> Rule:
@@ -139,6 +150,17 @@ def _verdict(window: Window, level: Level, need: int, now: float) -> tuple[str |
     if need > window.amount:
         return "cost_exceeds_limit", None
     return "rate_limit_exceeded", None if level.end is None else _datetime(level.end)
+
+
+def _concurrency_rule(budget: Budget, running: int, now: float) -> Iterator[Rule]:
+    if budget.gate is None:
+        return
+    limit = budget.gate.limit
+    left = limit - running - 1
+    code, wait = (None, 0) if left >= 0 else ("concurrency_limit_exceeded", 1)
+    detail = f"{running} of {limit} requests at a time run now"
+    # When one of them ends is not known; this is when a refused caller is told to try again.
+    yield Rule(CONCURRENCY, code is None, code, detail, left, _datetime(now + wait))
 
 
 def _datetime(seconds: float) -> datetime:

@@ -9,7 +9,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from ak_guard import checks, keys
+from ak_guard.budgets.gate import CONCURRENCY
 from ak_guard.budgets.receipt import Receipt, Shortage
+from ak_guard.budgets.slots import Full
 from ak_guard.budgets.take import take, take_at_once, take_locally
 from ak_guard.errors import BackendError, BudgetError, ConfigurationError
 from ak_guard.paths import route_of
@@ -88,7 +90,7 @@ class Guard:
         self._local = local
         self._clock = clock
 
-    async def judge(self, scope: Scope) -> Case:
+    async def judge(self, scope: Scope) -> Case:  # noqa: C901  # the whole story, and no call more for the many
         """Let a request in (`case.admission`) or refuse it (`case.denial`)."""
         case = Case(self._clock(), self._client_of(scope))
 
@@ -128,10 +130,12 @@ class Guard:
 
         case.cost = cost = self._cost if isinstance(self._cost, int) else cost_of(self._cost, scope)
         charged = subject.budget.charged(cost)
-        if charged > subject.budget.most:
+        taken: Receipt | Shortage | Denial | None = None
+        if charged <= subject.budget.plain:
+            taken = take_at_once(subject.budget, cost, charged, case.now)
+        elif charged > subject.budget.most:
             case.denial = _cost_exceeds(subject.budget, charged)
             return case
-        taken: Receipt | Shortage | Denial | None = take_at_once(subject.budget, cost, charged, case.now)
         if taken is None:
             taken = await self._take(subject.budget, charged, case)
         if isinstance(taken, Receipt):
@@ -213,14 +217,15 @@ class Guard:
     async def _take(self, budget: Budget, charged: int, case: Case) -> Receipt | Shortage | Denial:
         """Is there enough? Ask the stores, and know what to do when one of them is away."""
         try:
-            return await take(budget, case.cost, charged, case.now)
+            taken = await take(budget, case.cost, charged, case.now)
         except BudgetError:
-            if self._local is not None:
-                return await take_locally(budget, case.cost, charged, case.now, self._local)
-            detail = "Limits cannot be checked at the moment."
-            return Denial("limits_unavailable", detail, retry_after=_OUTAGE_RETRY_SECONDS)
+            if self._local is None:
+                detail = "Limits cannot be checked at the moment."
+                return Denial("limits_unavailable", detail, retry_after=_OUTAGE_RETRY_SECONDS)
+            taken = await take_locally(budget, case.cost, charged, case.now, self._local)
         finally:
             case.judged = self._clock()
+        return _crowded(budget) if isinstance(taken, Full) else taken
 
 
 def misconfigured() -> Denial:
@@ -254,6 +259,12 @@ def _full(windows: tuple[Window, ...], wait: int | None) -> Denial:
     listed = " and ".join(f"{window.amount} {window.unit} per {window.name}" for window in windows)
     detail = f"The limit of {listed} is reached; try again in {wait} s."
     return Denial("rate_limit_exceeded", detail, retry_after=wait, full=names)
+
+
+def _crowded(budget: Budget) -> Denial:
+    limit = 0 if budget.gate is None else budget.gate.limit
+    detail = f"{limit} requests with this API key run already, as many as may at a time; try again when one has ended."
+    return Denial("concurrency_limit_exceeded", detail, retry_after=1, full=(CONCURRENCY,))
 
 
 def _cost_exceeds(budget: Budget, charged: int) -> Denial:

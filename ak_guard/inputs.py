@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 MAX_PAGE: Final = 1_000
+MAX_CONCURRENCY: Final = 1_000_000
 _MAX_METADATA_BYTES: Final = 16_384
 _LATEST: Final = datetime(9999, 1, 1, tzinfo=UTC)
 
@@ -44,6 +45,10 @@ def networks(field: str, values: Iterable[str] | None) -> tuple[str, ...]:
 
 def quota(value: object) -> int | None:
     return None if value is None else units("quota", value)
+
+
+def max_concurrency(value: object) -> int | None:
+    return None if value is None else whole("max_concurrency", value, least=1, most=MAX_CONCURRENCY)
 
 
 def units(field: str, value: object) -> int:

@@ -17,7 +17,7 @@ from ak_guard.audit import AuditFilter, Note
 from ak_guard.backends.base import Closable, KeepsAudit, KeyStore, ReadsUsage
 from ak_guard.backends.counted import SameCounters
 from ak_guard.backends.workers import Confirmation, KnowsWorkers, Unconfirmed, Worker
-from ak_guard.budgets.ledger import Budget, peek, peek_all
+from ak_guard.budgets.ledger import Budget, peek, peek_all, running
 from ak_guard.budgets.place import place_of
 from ak_guard.errors import BackendError, ConfigurationError, InputError, NotFound
 from ak_guard.explain import Explanation, explain
@@ -160,6 +160,7 @@ class KeyManager:
         expires_at: Moment | None = None,
         expires_in: Span | None = None,
         limits: Iterable[str | Limit] | None = None,
+        max_concurrency: int | None = None,
         owner: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         enabled: bool = True,
@@ -168,8 +169,9 @@ class KeyManager:
         """Create a key; its secret is in the answer and nowhere else.
 
         `key` is a text chosen by the caller instead of a generated one (see `ak_guard.custom_keys`). `limits` None
-        takes the group's, an empty list means none. `expires_in` is a duration such as `30d`. `replaces` is the id of
-        a key in whose place this one comes; each then names the other.
+        takes the group's, an empty list means none. `max_concurrency` is how many of its requests may run at once.
+        `expires_in` is a duration such as `30d`. `replaces` is the id of a key in whose place this one comes; each then
+        names the other.
         """
         now = self._clock()
         secret = self._secret(key)
@@ -189,6 +191,7 @@ class KeyManager:
             deny_ips=inputs.networks("deny_ips", deny_ips),
             quota=inputs.quota(quota),
             limits=inputs.limits(limits),
+            max_concurrency=inputs.max_concurrency(max_concurrency),
             owner=inputs.owner(owner),
             metadata=inputs.metadata(metadata),
             hint=keys.hint(secret),
@@ -260,6 +263,7 @@ class KeyManager:
         expires_at: Moment | _Omitted | None = OMITTED,
         expires_in: Span | _Omitted | None = OMITTED,
         limits: Iterable[str | Limit] | _Omitted | None = OMITTED,
+        max_concurrency: int | _Omitted | None = OMITTED,
         owner: str | _Omitted | None = OMITTED,
         metadata: Mapping[str, Any] | _Omitted | None = OMITTED,
         enabled: bool | _Omitted = OMITTED,
@@ -282,6 +286,8 @@ class KeyManager:
             changes["expires_at"] = inputs.expiry(at, within, self._clock())
         if not isinstance(limits, _Omitted):
             changes["limits"] = inputs.limits(limits)
+        if not isinstance(max_concurrency, _Omitted):
+            changes["max_concurrency"] = inputs.max_concurrency(max_concurrency)
         if not isinstance(owner, _Omitted):
             changes["owner"] = inputs.owner(owner)
         if not isinstance(metadata, _Omitted):
@@ -351,10 +357,10 @@ class KeyManager:
             await self.backend.touch(key_id)
 
     async def status(self, key_id: str) -> Status:
-        """What is used, held and left of quota and windows, and when they reset."""
+        """What is used, held and left of quota and windows, when they reset, and how many requests run at once."""
         budget = await self._budget(await self.get(key_id))
         await self._counters.check()
-        return Status.of(budget, await peek(budget, self._clock()))
+        return Status.of(budget, await peek(budget, self._clock()), (await running([budget]))[0])
 
     async def statuses(self, ids: Iterable[str]) -> dict[str, Status]:
         """`status` of many keys, without those that are not there: each store is asked once for all of them."""
@@ -369,8 +375,9 @@ class KeyManager:
             for key in (listed.key for listed in found)
         }
         levels = await peek_all(list(budgets.values()), self._clock())
-        pairs = zip(budgets.items(), levels, strict=True)
-        return {key_id: Status.of(budget, level) for (key_id, budget), level in pairs}
+        crowds = await running(list(budgets.values()))
+        rows = zip(budgets.items(), levels, crowds, strict=True)
+        return {key_id: Status.of(budget, level, crowd) for (key_id, budget), level, crowd in rows}
 
     async def explain(
         self,
@@ -401,6 +408,7 @@ class KeyManager:
             group,
             budget,
             levels,
+            (await running([budget]))[0],
             secret_until=secret_until,
             ip=ip,
             path=path,

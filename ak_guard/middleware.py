@@ -16,8 +16,8 @@ from ak_guard.guard import misconfigured
 from ak_guard.integrations.starlette_auth import KeyUser, show_nobody
 from ak_guard.lifespan import Lifespan
 from ak_guard.records import Admission
-from ak_guard.replies import BUDGET_CODES, Headers, RateLimitFields, Replies
-from ak_guard.sending import until_cut, with_headers, with_socket, with_status, with_streams
+from ak_guard.replies import BUDGET_CODES, Headers, RateLimitFields, Replies, with_concurrency
+from ak_guard.sending import in_slot, until_cut, with_headers, with_socket, with_status, with_streams
 from ak_guard.settings import Options, completed_from_outside
 
 if TYPE_CHECKING:
@@ -213,27 +213,30 @@ class ApiKeyMiddleware:
             if admission is None or subject is None:
                 await self._answer_without_admission(assembly, case, scope, receive, send)
                 return
-            scope[_TICKET] = admission
-            # A new mapping: some hosts give all requests the same one.
-            state = scope.get("state")
-            scope["state"] = {**state, _STATE: admission} if state else {_STATE: admission}
-            shown: _Shown = subject.door or _Shown.of(subject)
-            scope["user"], scope["auth"] = shown.user, shown.user.credentials
             receipt: Receipt = admission.receipt
-            headers = None
-            if self._ratelimit and receipt.left:
-                headers = shown.fields.render(receipt.left, receipt.ends, case.judged)
-            streams = assembly.streams
-            if streams is None:
-                if recorder is not None:
-                    inner = with_status(send, headers, case)
-                else:
-                    inner = send if headers is None else with_headers(send, headers)
-            elif kind == "http":
-                inner = with_streams(send, headers, streams, case)
-            else:
-                inner, receive = with_socket(send, headers, streams, case), until_cut(receive, case)
             try:
+                scope[_TICKET] = admission
+                # A new mapping: some hosts give all requests the same one.
+                state = scope.get("state")
+                scope["state"] = {**state, _STATE: admission} if state else {_STATE: admission}
+                shown: _Shown = subject.door or _Shown.of(subject)
+                scope["user"], scope["auth"] = shown.user, shown.user.credentials
+                headers = None
+                if self._ratelimit and receipt.left:
+                    headers = shown.fields.render(receipt.left, receipt.ends, case.judged)
+                out, streams = send, assembly.streams
+                if slot is not None:
+                    out = in_slot(send, slot)
+                    headers = self._concurrency_headers(subject, headers or [], slot.left)
+                if streams is None:
+                    if recorder is not None:
+                        inner = with_status(out, headers, case)
+                    else:
+                        inner = out if headers is None else with_headers(out, headers)
+                elif kind == "http":
+                    inner = with_streams(out, headers, streams, case)
+                else:
+                    inner, receive = with_socket(out, headers, streams, case), until_cut(receive, case)
                 await self.app(scope, receive, inner)
             except BaseException as error:
                 if case.stream is None or not await case.stream.ended(error):
@@ -243,6 +246,8 @@ class ApiKeyMiddleware:
                     await case.stream.ended()
             finally:
                 receipt.closed = True
+                if slot is not None:
+                    slot.leave()
                 if receipt.settled:
                     await _put_away(receipt)
         finally:
@@ -273,9 +278,16 @@ class ApiKeyMiddleware:
             client = None if case.client is None else case.client.text
             case.admission = Admission(case.subject.key, client, Receipt.of_nothing(), assembly.backend)
 
+    def _concurrency_headers(self, subject: Subject, headers: Headers, left: int) -> Headers:
+        gate = subject.budget.gate
+        return headers if gate is None or not self._ratelimit else with_concurrency(headers, gate.limit, left)
+
     def _budget_headers(self, case: Case) -> Headers:
-        if not self._ratelimit or case.shortage is None or case.subject is None:
+        if not self._ratelimit or case.subject is None:
             return []
+        if case.shortage is None:
+            crowded = case.denial is not None and case.denial.code == "concurrency_limit_exceeded"
+            return self._concurrency_headers(case.subject, [], 0) if crowded else []
         shown: _Shown = case.subject.door or _Shown.of(case.subject)
         return shown.fields.render(case.shortage.left, case.shortage.ends, case.judged)
 

@@ -126,8 +126,9 @@ class ApiKey:
     """A key as its administrator sees it. The secret itself is nowhere in here.
 
     `allow_ips` and `deny_ips` are normalised networks, empty for no rule. `quota` is in units, None for no quota.
-    `limits` None takes the group's, empty means none. `hint` is the prefix and the last four characters. `replaces` is
-    the id of the key that this one was made for after a leak, and `replaced_by` leads the other way.
+    `limits` None takes the group's, empty means none. `max_concurrency` is how many requests may run at once, None for
+    any number. `hint` is the prefix and the last four characters. `replaces` is the id of the key that this one was
+    made for after a leak, and `replaced_by` leads the other way.
     """
 
     id: str
@@ -146,6 +147,7 @@ class ApiKey:
     hint: str = ""
     replaces: str | None = None
     replaced_by: str | None = None
+    max_concurrency: int | None = None
 
     @property
     def environment(self) -> str | None:

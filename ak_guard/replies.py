@@ -60,7 +60,9 @@ TABLE: Final[Mapping[str, Reply]] = {
 }
 
 #: Refusals for want of budget.
-BUDGET_CODES: Final = frozenset({"cost_exceeds_limit", "insufficient_quota", "rate_limit_exceeded"})
+BUDGET_CODES: Final = frozenset(
+    {"cost_exceeds_limit", "insufficient_quota", "rate_limit_exceeded", "concurrency_limit_exceeded"}
+)
 # draft-ietf-httpapi-ratelimit-headers registers this problem type (RFC 9457) with the member "violated-policies".
 _QUOTA_EXCEEDED: Final = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 _REALM: Final = 'Bearer realm="api"'
@@ -240,3 +242,11 @@ def _static(windows: tuple[Window, ...]) -> tuple[tuple[bytes, bytes], tuple[str
     ]
     policy = (b"ratelimit-policy", ", ".join(policies).encode())
     return policy, tuple(window.name for window in windows)
+
+
+def with_concurrency(headers: Headers, limit: int, left: int) -> Headers:
+    """The same fields with one more item each, for a key of which so many requests may run at once."""
+    policy, level = b'"concurrency";q=%d;qu="concurrent-requests"' % limit, b'"concurrency";r=%d' % left
+    if not headers:
+        return [(b"ratelimit-policy", policy), (b"ratelimit", level)]
+    return [(name, value + b", " + more) for (name, value), more in zip(headers, (policy, level), strict=True)]

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Message, Receive, Send
 
+    from ak_guard.budgets.slots import Slot
     from ak_guard.cutting import OpenStream
     from ak_guard.guard import Case
     from ak_guard.replies import Headers
@@ -51,6 +52,17 @@ def note_status(case: Case, message: Message) -> None:
         case.status = 101
     elif kind == "websocket.close" and case.status is None:
         case.status = 403
+
+
+def in_slot(send: Send, slot: Slot) -> Send:
+    """Leave the slot with the last part of a response: what the app does afterwards takes nobody's place."""
+
+    async def send_in_slot(message: Message) -> None:
+        await send(message)
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            slot.leave()
+
+    return send_in_slot
 
 
 def with_streams(send: Send, headers: Headers | None, streams: OpenStreams, case: Case) -> Send:

@@ -34,17 +34,37 @@ class BudgetStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class ConcurrencyStatus:
+    """How many requests run at once (`used`) of those that may (`limit`).
+
+    Workers keep a slot that came free for up to a tenth of a second, which counts as used meanwhile.
+    """
+
+    limit: int
+    used: int
+    remaining: int
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
-    """Quota (None without one) and windows in configured order, those that a group shares last."""
+    """Quota (None without one) and windows in configured order, those that a group shares last.
+
+    `concurrency` is None for a key without a cap on requests that run at once.
+    """
 
     quota: BudgetStatus | None
     windows: tuple[BudgetStatus, ...]
+    concurrency: ConcurrencyStatus | None = None
 
     @classmethod
-    def of(cls, budget: Budget, levels: Sequence[Level]) -> Self:
+    def of(cls, budget: Budget, levels: Sequence[Level], running: int) -> Self:
         pairs = list(zip(budget.shown, levels, strict=True))
         quota = next((_status(window, level) for window, level in pairs if window.slot == "quota"), None)
-        return cls(quota, tuple(_status(window, level) for window, level in pairs if window.slot != "quota"))
+        windows = tuple(_status(window, level) for window, level in pairs if window.slot != "quota")
+        if budget.gate is None:
+            return cls(quota, windows)
+        limit = budget.gate.limit
+        return cls(quota, windows, ConcurrencyStatus(limit, running, max(0, limit - running)))
 
 
 def _status(window: Window, level: Level) -> BudgetStatus:

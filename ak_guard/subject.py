@@ -5,7 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
+from ak_guard.budgets.gate import Gate
 from ak_guard.budgets.ledger import Budget, Part
+from ak_guard.budgets.slots import MemorySlots
 from ak_guard.budgets.windows import Quota, Window
 from ak_guard.checks import GroupRules, KeyRules, ServiceRules
 from ak_guard.records import DEFAULT_GROUP, Group
@@ -94,7 +96,7 @@ def key_budget(
     quotas: MultiWindowSupport,
     clock: Callable[[], float],
 ) -> Budget:
-    """The budgets of a key: its own windows or its group's, its quota, and what its group shares."""
+    """The budgets of a key: its own windows or its group's, its quota, what its group shares, and its cap."""
     limits = key.limits if key.limits is not None else group.limits if group else ()
     own = [Window.of(limit) for limit in limits]
     quota = [] if key.quota is None else [Quota(key.quota)]
@@ -109,7 +111,16 @@ def key_budget(
         ]
     )
     parts.insert(1, Part(windows, f"group/{key.group}", shared))
-    return Budget(parts, group.multiplier if group else _ONE, clock)
+    gate = None if key.max_concurrency is None else _gate(subject, key.max_concurrency, windows, quotas)
+    return Budget(parts, group.multiplier if group else _ONE, clock, gate)
+
+
+def _gate(subject: str, limit: int, windows: MultiWindowSupport, quotas: MultiWindowSupport) -> Gate:
+    """Who runs is counted where windows are; where that cannot be, beside the keys."""
+    for storage in (windows, quotas):
+        if storage.slots is not None:
+            return Gate(storage, storage.slots, subject, limit)
+    return Gate(quotas, _IN_THE_PROCESS, subject, limit)
 
 
 def group_of(name: str, service_groups: Mapping[str, Group], stored: Group | None) -> Group | None:
@@ -122,3 +133,5 @@ def group_of(name: str, service_groups: Mapping[str, Group], stored: Group | Non
 
 
 _ONE = Group(DEFAULT_GROUP).multiplier
+# For somebody's own storage that has no slots; ids of keys are unique.
+_IN_THE_PROCESS: Final = MemorySlots()

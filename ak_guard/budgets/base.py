@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from ak_guard.budgets.purse import Purse
+    from ak_guard.budgets.slots import Slots
     from ak_guard.budgets.windows import Window
 
 
@@ -142,6 +143,9 @@ class MultiWindowSupport(ABC):
     time and answers in the caller's: `end - its now + now`. Every method but `settle` raises `BudgetError` when the
     store cannot be reached.
     """
+
+    #: Where requests that run at once are counted, None for a storage that cannot.
+    slots: Slots | None = None
 
     @property
     @abstractmethod

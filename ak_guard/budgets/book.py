@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ak_guard.budgets import rows
 from ak_guard.budgets.base import Shortfall
 from ak_guard.budgets.lent import Open, next_deadline
+from ak_guard.budgets.slots import Holder, share
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from ak_guard.budgets.base import Grant
     from ak_guard.budgets.queue import Op, Owed
     from ak_guard.budgets.rows import Rows
+    from ak_guard.budgets.slots import Share, Stake
 
 
 @dataclass(slots=True, eq=False)
@@ -28,6 +30,9 @@ class Book:
     now: float | None
     rows: dict[str, Rows]
     leases: dict[str, Open]
+    #: By subject and worker.
+    holders: dict[str, dict[str, Holder]] = field(default_factory=dict)
+    staked: set[tuple[str, str]] = field(default_factory=set)
     touched: set[tuple[str, str]] = field(default_factory=set)
     begun: set[str] = field(default_factory=set)
     ended: set[str] = field(default_factory=set)
@@ -40,10 +45,12 @@ class Book:
             if rows.change(mine, change, now, _next_generation):
                 self.touched.add((settled.subject, change.window.slot))
 
-    def do(self, op: Op) -> Grant | Shortfall | None:
+    def do(self, op: Op) -> Grant | Shortfall | Share | None:
         """Do what somebody waits for."""
         if op.kind == "acquire":
             return self._acquire(op)
+        if op.stake is not None:
+            return self._hold(op.subject, op.stake, op.now if self.now is None else self.now)
         if op.kind == "give_back":
             self._end(op.lease_id, op.unspent)
         elif op.kind == "restart":
@@ -74,6 +81,18 @@ class Book:
             self.leases[op.lease.id] = Open(op.subject, op.lease.worker, now + op.lease.seconds, units)
             self.begun.add(op.lease.id)
         return outcome._replace(ends=ends)
+
+    def _hold(self, subject: str, stake: Stake, now: float) -> Share:
+        holders = self.holders.setdefault(subject, {})
+        others = [at for worker, at in holders.items() if worker != stake.worker and now < at.deadline]
+        mine = holders.get(stake.worker)
+        if mine is not None and stake.number <= mine.number:
+            # It was overtaken, and nobody waits for it any more.
+            return share(stake._replace(want=stake.floor), others)
+        found = share(stake, others)
+        holders[stake.worker] = Holder(found.held, stake.want, stake.number, now + stake.seconds)
+        self.staked.add((subject, stake.worker))
+        return found
 
     def _end(self, lease_id: str, unspent: Mapping[str, int]) -> None:
         ended = self.leases.pop(lease_id, None)

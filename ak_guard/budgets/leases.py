@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Final
 from ak_guard.budgets.account import LEASE_SECONDS, SHORT_SECONDS, Account, needs
 from ak_guard.budgets.base import Grant, SpendsAtOnce, log, refunds
 from ak_guard.budgets.desk import Desk, Held, Waiter
+from ak_guard.budgets.shared_slots import SharedSlots
+from ak_guard.budgets.slots import SlotSupport
 from ak_guard.errors import BudgetError
 from ak_guard.loops import PerLoop
 
@@ -43,6 +45,7 @@ class Leases(SpendsAtOnce):
         self, store: MultiWindowSupport, *, closes: bool = True, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.store: MultiWindowSupport = store
+        self.slots = SharedSlots(store, clock=clock) if isinstance(store, SlotSupport) else None
         self._closes = closes
         self._desks = PerLoop(lambda: Desk(clock, self._tick))
 
@@ -321,6 +324,8 @@ class Leases(SpendsAtOnce):
         desk.stop()
         await asyncio.gather(*(self._return(held.account) for held in desk.held.values()))
         desk.held.clear()
+        if self.slots is not None:
+            await self.slots.aclose()
         if self._closes:
             await self.store.aclose()
         else:

@@ -13,6 +13,7 @@ from ak_guard.errors import BudgetError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from ak_guard.budgets.gate import Gate
     from ak_guard.budgets.purse import Purse
     from ak_guard.budgets.windows import Window
 
@@ -73,12 +74,15 @@ _layout = lru_cache(maxsize=_SHARED)(_Layout)
 
 
 class Budget:
-    """All budgets of one key: its windows, its group's shared windows, its quota."""
+    """All budgets of one key: its windows, its group's shared windows, its quota, its cap on what runs at once."""
 
-    __slots__ = ("_order", "at_once", "clock", "most", "multiplier", "parts", "places", "shown")
+    __slots__ = ("_order", "at_once", "clock", "gate", "most", "multiplier", "parts", "places", "plain", "shown")
 
-    def __init__(self, parts: Iterable[Part], multiplier: Fraction, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, parts: Iterable[Part], multiplier: Fraction, clock: Callable[[], float], gate: Gate | None = None
+    ) -> None:
         self.clock: Callable[[], float] = clock
+        self.gate: Gate | None = gate
         self.parts: tuple[Part, ...] = tuple(part for part in parts if part.windows)
         #: Whether no store must be asked for each request.
         self.at_once: bool = all(part.local is not None for part in self.parts)
@@ -92,6 +96,8 @@ class Budget:
         self.places: list[list[int]] = layout.places
         #: The largest cost that can ever pass.
         self.most: float = layout.most
+        #: The largest cost that windows alone decide about: none where there is a cap.
+        self.plain: float = layout.most if gate is None else -1
 
     def charged(self, cost: int) -> int:
         """`ceil(cost * multiplier)`, exactly."""
@@ -135,3 +141,21 @@ async def peek_all(budgets: Sequence[Budget], now: float) -> list[list[Level]]:
             raise StoreAway(storage) from error
         found |= zip(parts, levels, strict=True)
     return [budget.in_order([level for part in budget.parts for level in found[part]]) for budget in budgets]
+
+
+async def running(budgets: Sequence[Budget]) -> list[int]:
+    """How many requests of each key with a cap run at once, 0 for keys without one; each store is asked once."""
+    asked: dict[int, tuple[Gate, list[int]]] = {}
+    for at, budget in enumerate(budgets):
+        if budget.gate is not None:
+            asked.setdefault(id(budget.gate.slots), (budget.gate, []))[1].append(at)
+    found = [0] * len(budgets)
+    for gate, places in asked.values():
+        subjects = [other.subject for at in places if (other := budgets[at].gate) is not None]
+        try:
+            counts = await gate.slots.used(subjects)
+        except BudgetError as error:
+            raise StoreAway(gate.storage) from error
+        for at, count in zip(places, counts, strict=True):
+            found[at] = count
+    return found

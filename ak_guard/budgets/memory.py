@@ -15,19 +15,21 @@ from ak_guard.budgets import rows
 from ak_guard.budgets.base import Change, Grant, Lease, Level, Promise, Shortfall, SpendsAtOnce
 from ak_guard.budgets.lent import Open, held, next_deadline
 from ak_guard.budgets.purse import Purse
-from ak_guard.budgets.windows import Window
+from ak_guard.budgets.single import SingleCounters
+from ak_guard.budgets.slots import MemorySlots
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from ak_guard.budgets.base import Ask
+    from ak_guard.budgets.windows import Window
 
 # Subjects are swept by the minute in which their last window ends, a few with each new one: no hit pays for all.
 _SWEEP_SECONDS: Final = 64
 _SWEEP_STEP: Final = 4
 
 
-class MemoryStorage(Storage, SpendsAtOnce):
+class MemoryStorage(SingleCounters, Storage, SpendsAtOnce):
     """A storage of `limits` that takes several windows in one step and whose cost does not grow with live keys.
 
     No method suspends, so within one event loop nothing can come between check and take; loops that run in several
@@ -46,6 +48,7 @@ class MemoryStorage(Storage, SpendsAtOnce):
         **options: Any,
     ) -> None:
         super().__init__(uri, wrap_exceptions=wrap_exceptions, **options)
+        self.slots = MemorySlots()
         self._clock = clock
         self._subjects: dict[str, rows.Rows] = {}
         # What a purse has spent is counted in the rows when it is closed. One is open per subject at most.
@@ -207,24 +210,17 @@ class MemoryStorage(Storage, SpendsAtOnce):
                 del self._due[due]
                 heapq.heappop(self._due_order)
 
-    # What `limits`' own strategies ask for: one counter per key, beginning with its first hit.
+    # What `limits` asks of a storage
 
     @property
     def base_exceptions(self) -> type[Exception] | tuple[type[Exception], ...]:
         return ValueError
 
-    async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        window = Window(amount, expiry)
-        now = self._clock()
-        self.settle(key, [Change(window, amount, None)], now=now)
-        return self._rows(key)[window.slot].used
+    def _time(self) -> float:
+        return self._clock()
 
-    async def get(self, key: str) -> int:
-        now = self._clock()
-        return sum(row.used for row in self._rows(key).values() if now < row.end)
-
-    async def get_expiry(self, key: str) -> float:
-        return max((row.end for row in self._rows(key).values()), default=self._clock())
+    async def _live(self, key: str, now: float) -> list[tuple[int, float]]:
+        return [(row.used, row.end) for row in self._rows(key).values() if now < row.end]
 
     async def check(self) -> bool:
         return True
@@ -239,6 +235,3 @@ class MemoryStorage(Storage, SpendsAtOnce):
         self._due.clear()
         self._due_order.clear()
         return count
-
-    async def clear(self, key: str) -> None:
-        await self.forget(key)

@@ -18,6 +18,8 @@ from ak_guard.loops import PerLoop
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from ak_guard.budgets.slots import Stake
+
 log: Final = logging.getLogger(__name__)
 
 # Takes that wait for the same writer are decided in one transaction; more than this many would hold others up.
@@ -38,6 +40,7 @@ class Op:
     asks: Sequence[Ask] = ()
     lease: Lease | None = None
     lease_id: str = ""
+    stake: Stake | None = None
     unspent: Mapping[str, int] = field(default_factory=dict)
     slots: Sequence[str] | None = None
     abandoned: bool = False

@@ -13,6 +13,8 @@ from ak_guard.notation import MAX_AMOUNT
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ak_guard.budgets.slots import Slot
+
 
 class Shortage:
     """Nothing was taken. The lists follow `Budget.shown`: what is left and when each frees; `full` are indices."""
@@ -42,6 +44,8 @@ class Receipt:
     #: Whether anything was charged or given back since the take.
     settled: bool = False
     local: Sequence[Part] = ()
+    #: What it runs in, where only so many of the key may run at once.
+    slot: Slot | None = None
 
     def __init__(
         self,

@@ -15,21 +15,25 @@ from limits.aio.storage import Storage
 from redis.exceptions import RedisError
 
 from ak_guard.budgets import rows
-from ak_guard.budgets.base import Change, Grant, Lease, Level, MultiWindowSupport, Promise, Shortfall, refunds
+from ak_guard.budgets.base import Grant, Lease, Level, Promise, Shortfall, refunds
 from ak_guard.budgets.redis_address import parse_address
 from ak_guard.budgets.redis_client import connect
 from ak_guard.budgets.redis_debts import Debts
 from ak_guard.budgets.redis_line import Line
+from ak_guard.budgets.redis_script import BUDGETS, SLOTS
 from ak_guard.budgets.redis_wire import Question, outcome, rows_and_held
-from ak_guard.budgets.windows import Window
+from ak_guard.budgets.single import SingleCounters
+from ak_guard.budgets.slots import Share, SlotSupport
 from ak_guard.errors import BudgetError, ConfigurationError
 from ak_guard.loops import PerLoop
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ak_guard.budgets.base import Ask, Row
+    from ak_guard.budgets.base import Ask, Change, Row
     from ak_guard.budgets.redis_debts import Batch
+    from ak_guard.budgets.slots import Stake
+    from ak_guard.budgets.windows import Window
 
 # How many leases a process remembers the subject of; for others it asks.
 _REMEMBERED: Final = 65_536
@@ -39,7 +43,7 @@ _INDEX_GRACE_SECONDS: Final = 1
 _STEP: Final = 256
 
 
-class RedisStorage(Storage, MultiWindowSupport):
+class RedisStorage(SingleCounters, Storage, SlotSupport):
     """A storage of `limits` in Redis 5 or later, Valkey, a cluster of them or one behind sentinels.
 
     A take is one call of one script, which sees all windows and leases of a subject at once; so takes are exact over
@@ -108,6 +112,14 @@ class RedisStorage(Storage, MultiWindowSupport):
     async def flush(self) -> None:
         await self._settle(self._debts.subjects())
 
+    async def hold_slots(self, subject: str, stake: Stake, *, now: float) -> Share:
+        said = (stake.worker, stake.number, stake.floor, stake.want, stake.limit, repr(stake.seconds))
+        return await self._slots(subject, now, *said)
+
+    async def held_slots(self, subjects: Sequence[str], *, now: float) -> list[int]:
+        found = await asyncio.gather(*(self._slots(subject, now) for subject in subjects))
+        return [share.others for share in found]
+
     async def aclose(self) -> None:
         await super().aclose()
         mine = self._lines.get()
@@ -151,7 +163,7 @@ class RedisStorage(Storage, MultiWindowSupport):
         at = moment + line.ahead
         for _ in range(2):
             try:
-                text = await line.run_script(self._keys(subject), question.text(batches, at))
+                text = await line.run_script(BUDGETS, self._keys(subject), question.text(batches, at))
             except BudgetError:
                 self._debts.unanswered(subject)
                 raise
@@ -196,13 +208,22 @@ class RedisStorage(Storage, MultiWindowSupport):
         finally:
             line.settling = None
 
+    async def _slots(self, subject: str, now: float, *said: str | int) -> Share:
+        at = "" if self._own_time else repr(now)
+        answer = await self._lines.get().run_script(SLOTS, [f"{self._home(subject)}:c"], at, *said)
+        held, others, wanted = (int(number) for number in answer.split(","))
+        return Share(held, others, bool(wanted))
+
     # Names
 
     def _keys(self, subject: str) -> tuple[str, str, str]:
+        home = self._home(subject)
+        return f"{home}:w", f"{home}:l", f"{home}:s:{self._debts.writer}"
+
+    def _home(self, subject: str) -> str:
         # What stands in braces decides the cluster slot: one for all keys of a subject.
         tag = subject.replace("%", "%25").replace("}", "%7D") or "%"
-        home = f"{self._prefix}:{{{tag}}}"
-        return f"{home}:w", f"{home}:l", f"{home}:s:{self._debts.writer}"
+        return f"{self._prefix}:{{{tag}}}"
 
     def _index_key(self, lease_id: str) -> str:
         return f"{self._prefix}:lease:{lease_id}"
@@ -226,25 +247,18 @@ class RedisStorage(Storage, MultiWindowSupport):
         with self._lock:
             return self._lent.pop(lease_id, None)
 
-    # What `limits`' own strategies ask for: one counter per key, beginning with its first hit.
+    # What `limits` asks of a storage
 
     @property
     def base_exceptions(self) -> type[Exception] | tuple[type[Exception], ...]:
         return BudgetError
 
-    async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        window, now = Window(amount, expiry), time.time()
-        self.settle(key, [Change(window, amount, None)], now=now)
-        return (await self.peek(key, [window], now=now))[0].used
+    def _time(self) -> float:
+        return time.time()
 
-    async def get(self, key: str) -> int:
-        at, found = await self._read(key, time.time())
-        return sum(row.used for row, _ in found.values() if at < row.end)
-
-    async def get_expiry(self, key: str) -> float:
-        now = time.time()
+    async def _live(self, key: str, now: float) -> list[tuple[int, float]]:
         at, found = await self._read(key, now)
-        return max((row.end for row, _ in found.values() if at < row.end), default=at) + (now - at)
+        return [(row.used, row.end + now - at) for row, _ in found.values() if at < row.end]
 
     async def check(self) -> bool:
         try:
@@ -269,9 +283,6 @@ class RedisStorage(Storage, MultiWindowSupport):
         except (RedisError, OSError) as error:
             raise BudgetError(f"the store of budgets failed ({type(error).__name__})") from error
         return subjects
-
-    async def clear(self, key: str) -> None:
-        await self.forget(key)
 
 
 async def _unlink(line: Line, keys: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from redis.exceptions import NoScriptError
 
 from ak_guard.budgets.redis_client import connect
-from ak_guard.budgets.redis_script import SCRIPT, SHA
+from ak_guard.budgets.redis_script import TEXTS, Script
 from ak_guard.errors import BudgetError
 
 if TYPE_CHECKING:
@@ -42,9 +42,9 @@ class Line:
             self._task = asyncio.create_task(self._run())
         return done
 
-    def run_script(self, keys: Sequence[str], argument: str) -> asyncio.Future[Any]:
+    def run_script(self, script: Script, keys: Sequence[str], *arguments: str | int) -> asyncio.Future[Any]:
         """The script's answer to come, like `send`."""
-        return self.send("EVALSHA", SHA, len(keys), *keys, argument)
+        return self.send("EVALSHA", script.name, len(keys), *keys, *arguments)
 
     async def client(self) -> Client:
         """The client, opened now if it is not."""
@@ -100,7 +100,7 @@ async def _exchange(client: Client, commands: list[Command]) -> list[Any]:
     # A server that was restarted knows no script. It has done nothing, so these may be sent again, with the text.
     unknown = [at for at, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
     if unknown:
-        again = await client.exchange([("EVAL", SCRIPT, *commands[at][2:]) for at in unknown])
+        again = await client.exchange([("EVAL", TEXTS[str(commands[at][1])], *commands[at][2:]) for at in unknown])
         for at, answer in zip(unknown, again, strict=True):
             answers[at] = answer
     return answers

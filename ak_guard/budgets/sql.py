@@ -6,16 +6,18 @@ import asyncio
 import math
 import random
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from limits.aio.storage import Storage
 
 from ak_guard.budgets import rows
-from ak_guard.budgets.base import Change, Grant, Level, MultiWindowSupport, Promise, Row, Shortfall, log
+from ak_guard.budgets.base import Change, Grant, Level, Promise, Row, Shortfall, log
 from ak_guard.budgets.book import Book
 from ak_guard.budgets.lent import Open, held
 from ak_guard.budgets.queue import Op, WriteQueue
-from ak_guard.budgets.windows import Window
+from ak_guard.budgets.single import SingleCounters
+from ak_guard.budgets.slots import Holder, SlotSupport
 from ak_guard.database.counters import Counters
 from ak_guard.database.dialects import was_undone
 from ak_guard.errors import BudgetError
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from ak_guard.budgets.base import Ask, Lease
     from ak_guard.budgets.queue import Batch
     from ak_guard.budgets.rows import Rows
+    from ak_guard.budgets.slots import Share, Stake
+    from ak_guard.budgets.windows import Window
     from ak_guard.database.engine import Database
 
 # A transaction that the database undid for another one's sake is tried again so often.
@@ -35,7 +39,7 @@ _PAUSE_SECONDS: Final = 0.02
 _SWEEP_EVERY: Final = 64
 
 
-class SQLStorage(Storage, MultiWindowSupport):
+class SQLStorage(SingleCounters, Storage, SlotSupport):
     """A storage of `limits` in the database of the keys.
 
     Takes that arrive together share a transaction, which locks before it reads; so they are exact over any number of
@@ -112,7 +116,20 @@ class SQLStorage(Storage, MultiWindowSupport):
             found.append(levels if here == now else [rows.told(level, now - here) for level in levels])
         return found
 
-    async def _write(self, batches: Sequence[Batch], ops: Sequence[Op]) -> list[Grant | Shortfall | None]:
+    async def hold_slots(self, subject: str, stake: Stake, *, now: float) -> Share:
+        found: Share = await self._queue.put(Op("hold", subject, now, stake=stake))
+        return found
+
+    async def held_slots(self, subjects: Sequence[str], *, now: float) -> list[int]:
+        held = Counter[str]()
+        async with self.database.read(BudgetError) as connection:
+            counters = Counters(connection, self.database.dialect)
+            at = await counters.now() if self._own_time else now
+            for row in await counters.holders(subjects):
+                held[row.subject] += row.held if at < row.deadline else 0
+        return [held[subject] for subject in subjects]
+
+    async def _write(self, batches: Sequence[Batch], ops: Sequence[Op]) -> list[Grant | Shortfall | Share | None]:
         for attempt in range(1, _TRIES + 1):
             try:
                 outcomes = await self._write_once(batches, ops)
@@ -124,10 +141,10 @@ class SQLStorage(Storage, MultiWindowSupport):
                 break
         self._known += [batch.id for batch in batches]
         self._writes += 1
-        self._told = max([self._told, *(op.now for op in ops)])
+        self._told = max(self._told, _told(ops))
         return outcomes
 
-    async def _write_once(self, batches: Sequence[Batch], ops: Sequence[Op]) -> list[Grant | Shortfall | None]:
+    async def _write_once(self, batches: Sequence[Batch], ops: Sequence[Op]) -> list[Grant | Shortfall | Share | None]:
         async with self.database.write(BudgetError) as connection:
             counters = Counters(connection, self.database.dialect)
             subjects = {op.subject for op in ops if op.subject}
@@ -139,7 +156,11 @@ class SQLStorage(Storage, MultiWindowSupport):
             unsure = [batch.id for batch in batches if batch.unsure]
             done = await counters.settled(unsure) if unsure else set()
             new = [batch for batch in batches if batch.id not in done]
-            book = await self._read(counters, subjects, max((op.now for op in ops), default=0.0))
+            book = await self._read(counters, subjects, _told(ops))
+            if crowded := {op.subject for op in ops if op.stake is not None}:
+                for row in await counters.holders(crowded):
+                    mine = book.holders.setdefault(row.subject, {})
+                    mine[row.worker] = Holder(row.held, row.want, row.number, row.deadline)
             for batch in new:
                 for settled in batch.owed:
                     book.settle(settled)
@@ -169,32 +190,23 @@ class SQLStorage(Storage, MultiWindowSupport):
         try:
             async with self.database.write(BudgetError) as connection:
                 counters = Counters(connection, self.database.dialect)
-                await counters.sweep(await counters.now() if self._own_time else self._told, known)
+                now = await counters.now()
+                await counters.sweep(now if self._own_time else self._told, now, known)
         except BudgetError as error:
             # What is over stays for the next time, when somebody else may have swept it.
             log.warning("counters that are over were not swept: %s", error)
 
-    # What `limits`' own strategies ask for: one counter per key, beginning with its first hit.
+    # What `limits` asks of a storage
 
     @property
     def base_exceptions(self) -> type[Exception] | tuple[type[Exception], ...]:
         return BudgetError
 
-    async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        window = Window(amount, expiry)
-        self.settle(key, [Change(window, amount, None)], now=self._clock())
-        return (await self.peek(key, [window], now=self._clock()))[0].used
+    def _time(self) -> float:
+        return self._clock()
 
-    async def get(self, key: str) -> int:
-        return sum(used for used, _ in await self._live(key))
-
-    async def get_expiry(self, key: str) -> float:
-        return max((end for _, end in await self._live(key)), default=self._clock())
-
-    async def _live(self, key: str) -> list[tuple[int, float]]:
-        """What was used, and when that ends by the clock, in the windows that have not ended."""
+    async def _live(self, key: str, now: float) -> list[tuple[int, float]]:
         await self.flush()
-        now = self._clock()
         async with self.database.read(BudgetError) as connection:
             book = await self._read(Counters(connection, self.database.dialect), {key}, now)
         ahead = 0.0 if book.now is None else book.now - now
@@ -211,9 +223,6 @@ class SQLStorage(Storage, MultiWindowSupport):
     async def reset(self) -> int | None:
         async with self.database.write(BudgetError) as connection:
             return await Counters(connection, self.database.dialect).clear()
-
-    async def clear(self, key: str) -> None:
-        await self.forget(key)
 
 
 async def _save(counters: Counters, book: Book, batches: Sequence[Batch]) -> None:
@@ -239,7 +248,16 @@ async def _save(counters: Counters, book: Book, batches: Sequence[Batch]) -> Non
     begun = [{"id": lease_id, **book.leases[lease_id]._asdict()} for lease_id in sorted(book.begun)]
     at = time.time() if book.now is None else book.now
     settled = [{"id": batch.id, "at": at} for batch in batches]
-    await counters.save(kept=kept, gone=gone, begun=begun, ended=sorted(book.ended), batches=settled)
+    staked = [
+        {"subject": subject, "worker": worker, **book.holders[subject][worker]._asdict()}
+        for subject, worker in sorted(book.staked)
+    ]
+    await counters.save(kept=kept, gone=gone, begun=begun, ended=sorted(book.ended), batches=settled, holders=staked)
+
+
+def _told(ops: Sequence[Op]) -> float:
+    """The latest time that a guard's clock has shown; slots are held by another one."""
+    return max((op.now for op in ops if op.stake is None), default=0.0)
 
 
 def _finite(moment: float) -> float | None:

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Final
 from ak_guard.budgets.base import Change, Grant, Shortfall
 from ak_guard.budgets.ledger import Budget, Part, StoreAway, peek
 from ak_guard.budgets.receipt import Receipt, Shortage
+from ak_guard.budgets.slots import Slot
 from ak_guard.errors import BudgetError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ak_guard.budgets.base import Level, MultiWindowSupport
+    from ak_guard.budgets.gate import Gate
+    from ak_guard.budgets.slots import Full
     from ak_guard.budgets.windows import Window
 
 # A store that answers, but never so that a take can be decided, is as good as away.
@@ -41,11 +44,51 @@ def take_at_once(budget: Budget, cost: int, charged: int, now: float) -> Receipt
     return _spend(budget, cost, charged, now)
 
 
-async def take(budget: Budget, cost: int, charged: int, now: float) -> Receipt | Shortage:
+async def take(budget: Budget, cost: int, charged: int, now: float) -> Receipt | Shortage | Full:
     """Take `charged` (that is `budget.charged(cost)`) from every budget or from none.
 
-    A cost of 0 passes and starts nothing. Raises `StoreAway`.
+    A cost of 0 passes every window and starts none. Raises `StoreAway`.
     """
+    if budget.gate is None:
+        return await _take(budget, cost, charged, now)
+    slot = await _enter(budget.gate)
+    if not isinstance(slot, Slot):
+        return await _refusing(budget, charged, now) or slot
+    # It may have been waited for.
+    now = budget.clock()
+    try:
+        outcome = take_at_once(budget, cost, charged, now) or await _take(budget, cost, charged, now)
+    except BaseException:
+        slot.leave()
+        raise
+    if isinstance(outcome, Receipt):
+        outcome.slot = slot
+    else:
+        slot.leave()
+    return outcome
+
+
+async def _enter(gate: Gate) -> Slot | Full:
+    try:
+        return await gate.enter()
+    except BudgetError as error:
+        raise StoreAway(gate.storage) from error
+
+
+async def _refusing(budget: Budget, charged: int, now: float) -> Shortage | None:
+    """The windows that refuse this too, since they are told before the cap is. Nothing is taken."""
+    if not charged:
+        return None
+    try:
+        outcomes = [_refusal(part, charged, now) or await _look(part, charged, now) for part in budget.parts]
+    except BudgetError:
+        # It is refused in any case.
+        return None
+    shortage = _shortage(budget, outcomes)
+    return shortage if shortage.full else None
+
+
+async def _take(budget: Budget, cost: int, charged: int, now: float) -> Receipt | Shortage:
     if not budget.parts or not charged:
         levels = await peek(budget, now)
         left = [window.amount - level.used for window, level in zip(budget.shown, levels, strict=True)]
@@ -202,20 +245,23 @@ async def _look(part: Part, charged: int, now: float) -> Shortfall:
 
 async def take_locally(
     budget: Budget, cost: int, charged: int, now: float, local: MultiWindowSupport
-) -> Receipt | Shortage:
+) -> Receipt | Shortage | Full:
     """Count in `local` for each store that is away, and leave what was taken there to be posted when it is back."""
     away: list[MultiWindowSupport] = []
     while True:
         parts = [
             Part(local if part.storage in away else part.storage, part.subject, part.windows) for part in budget.parts
         ]
+        gate = budget.gate
+        if gate is not None and gate.storage in away and local.slots is not None:
+            gate = gate._replace(storage=local, slots=local.slots)
         try:
-            outcome = await take(Budget(parts, budget.multiplier, budget.clock), cost, charged, now)
+            outcome = await take(Budget(parts, budget.multiplier, budget.clock, gate), cost, charged, now)
         except StoreAway as error:
             away.append(error.storage)
             continue
         break
-    if isinstance(outcome, Shortage):
+    if not isinstance(outcome, Receipt):
         return outcome
     for part in budget.parts:
         if part.storage in away:
@@ -223,4 +269,5 @@ async def take_locally(
             part.storage.settle(part.subject, changes, now=now)
     receipt = Receipt(budget, cost, charged, None, outcome.left, outcome.ends)
     receipt.local = [part for part in parts if part.storage is local]
+    receipt.slot = outcome.slot
     return receipt

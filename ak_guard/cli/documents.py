@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 from ak_guard.cli import words
@@ -41,6 +42,7 @@ def key(key: ApiKey, now: datetime) -> dict[str, Any]:
         "deny_ips": list(key.deny_ips),
         "quota": key.quota,
         "limits": None if key.limits is None else [str(limit) for limit in key.limits],
+        "max_concurrency": key.max_concurrency,
         "owner": key.owner,
         "metadata": dict(key.metadata),
         "hint": key.hint,
@@ -55,6 +57,7 @@ def status(found: Status) -> dict[str, Any]:
     return {
         "quota": None if found.quota is None else _budget(found.quota),
         "windows": [_budget(window) for window in found.windows],
+        "concurrency": None if found.concurrency is None else asdict(found.concurrency),
     }
 
 

@@ -19,6 +19,7 @@ from ak_guard.cli.options import (
     Group,
     KeyId,
     LimitTexts,
+    MaxConcurrency,
     Metadata,
     NoLimits,
     Owner,
@@ -63,6 +64,7 @@ def create(
     expires_at: ExpiresAt = None,
     limit: LimitTexts = None,
     no_limits: NoLimits = False,
+    max_concurrency: MaxConcurrency = None,
     owner: Owner = None,
     metadata: Metadata = None,
     disabled: Annotated[bool, typer.Option("--disabled", help="Let the key in only after `keys enable`.")] = False,
@@ -88,6 +90,7 @@ def create(
         "expires_at": expires_at,
         "expires_in": expires_in,
         "limits": chosen_limits(limit, no_limits),
+        "max_concurrency": max_concurrency,
         "owner": owner,
         "metadata": entries(metadata),
         "enabled": not disabled,
@@ -190,6 +193,7 @@ class Clearable(StrEnum):
     ALLOW_IPS = "allow-ips"
     DENY_IPS = "deny-ips"
     LIMITS = "limits"
+    MAX_CONCURRENCY = "max-concurrency"
     OWNER = "owner"
     GROUP = "group"
     METADATA = "metadata"
@@ -215,6 +219,7 @@ def update(
     expires_at: ExpiresAt = None,
     limit: LimitTexts = None,
     no_limits: NoLimits = False,
+    max_concurrency: MaxConcurrency = None,
     owner: Owner = None,
     metadata: Metadata = None,
     clear: Annotated[
@@ -235,6 +240,7 @@ def update(
         "expires_at": expires_at,
         "expires_in": expires_in,
         "limits": chosen_limits(limit, no_limits),
+        "max_concurrency": max_concurrency,
         "owner": owner,
         "metadata": entries(metadata),
     }

@@ -34,6 +34,9 @@ LimitTexts = Annotated[
         help="A window: 1000/5h, '500 requests/1d calendar'. Repeat for more; without any those of the group hold.",
     ),
 ]
+MaxConcurrency = Annotated[
+    int | None, typer.Option(metavar="REQUESTS", help="How many requests of the key may run at the same time.")
+]
 NoLimits = Annotated[bool, typer.Option("--no-limits", help="No windows at all, not even those of the group.")]
 Metadata = Annotated[Texts, typer.Option(metavar="NAME=VALUE", help="A note for people and programs. Repeat for more.")]
 CustomKey = Annotated[

@@ -62,6 +62,7 @@ def key_rules(key: ApiKey, now: datetime) -> Table:
         ("denied addresses", Text(", ".join(key.deny_ips) or "none")),
         ("quota", Text("none" if key.quota is None else f"{key.quota} units")),
         ("limits", Text(f"those of group {key.group}" if key.limits is None else _limits(key.limits))),
+        ("requests at once", Text("any number" if key.max_concurrency is None else f"at most {key.max_concurrency}")),
         ("metadata", Text(", ".join(_entry(*entry) for entry in key.metadata.items()) or "none")),
         ("created", Text(words.stamp(key.created_at) if key.created_at else "unknown")),
         ("updated", Text(words.stamp(key.updated_at) if key.updated_at else "unknown")),
@@ -75,9 +76,12 @@ def budgets(status: Status, now: datetime, *, unknown_group: str | None) -> Iter
     rows = [*([status.quota] if status.quota else []), *status.windows]
     if rows:
         yield _budget_table(rows, now)
+    if (running := status.concurrency) is not None:
+        style = "red" if running.remaining == 0 else ""
+        yield Text(f"{running.used} of {running.limit} requests that may run at once run now.", style=style)
     if unknown_group is not None:
         yield Text(f"The limits of group {unknown_group!r} are not stored here; the app may define it.")
-    elif not rows:
+    elif not rows and running is None:
         yield Text("No quota and no windows: this key is not limited.")
 
 

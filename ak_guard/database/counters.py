@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import and_, bindparam, delete, func, insert, select
 
 from ak_guard.database.now import store_now
-from ak_guard.database.tables import leases, settled, windows
+from ak_guard.database.tables import leases, settled, slots, windows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -22,6 +22,7 @@ _SWEPT: Final = 100
 # An id of settlements is needed until whoever sent them knows that they are there, however long it was cut off.
 _SETTLED_SECONDS: Final = 30 * 86_400.0
 
+_ONE_HOLDER: Final = and_(slots.c.subject == bindparam("of"), slots.c.worker == bindparam("at"))
 _ONE_WINDOW: Final = and_(windows.c.subject == bindparam("of"), windows.c.slot == bindparam("at"))
 
 
@@ -60,6 +61,11 @@ class Counters:
         query = select(leases.c.subject).where(leases.c.id.in_(sorted(lease_ids)))
         return set((await self._connection.execute(query)).scalars())
 
+    async def holders(self, subjects: Iterable[str]) -> Sequence[Row[Any]]:
+        """Who holds slots, or did until a short while ago."""
+        query = select(slots).where(slots.c.subject.in_(sorted(subjects)))
+        return (await self._connection.execute(query)).all()
+
     async def settled(self, ids: Sequence[str]) -> set[str]:
         """Which of these batches were written before."""
         return set((await self._connection.execute(select(settled.c.id).where(settled.c.id.in_(ids)))).scalars())
@@ -72,8 +78,9 @@ class Counters:
         begun: list[dict[str, Any]],
         ended: list[str],
         batches: list[dict[str, Any]],
+        holders: list[dict[str, Any]],
     ) -> None:
-        """Write windows, drop windows, begin leases, end leases, and note the batches of settlements in all that."""
+        """Write windows, drop windows, begin and end leases, note slots, and the batches of settlements in all that."""
         if kept:
             await self._connection.execute(self._dialect.upsert(windows), kept)
         if gone:
@@ -86,17 +93,26 @@ class Counters:
             await self._connection.execute(insert(leases), begun)
         if batches:
             await self._connection.execute(insert(settled), batches)
+        if holders:
+            await self._connection.execute(self._dialect.upsert(slots), holders)
 
-    async def sweep(self, now: float, known: Sequence[str]) -> None:
-        """Remove some of what nobody needs any more, and of settled batches those that are `known` to be there."""
-        over = select(windows.c.subject, windows.c.slot).where(windows.c.keep_until <= now)
+    async def sweep(self, told: float, now: float, known: Sequence[str]) -> None:
+        """Remove some of what nobody needs any more, and of settled batches those that are `known` to be there.
+
+        `told` rules windows and what comes of them, `now` slots: where guards are told the time, these still are not.
+        """
+        over = select(windows.c.subject, windows.c.slot).where(windows.c.keep_until <= told)
         # What is locked is in use again. Whoever waits for nobody cannot be part of a deadlock.
         over = over.order_by(windows.c.keep_until).limit(_SWEPT).with_for_update(skip_locked=True)
         found = [{"of": subject, "at": slot} for subject, slot in await self._connection.execute(over)]
         if found:
-            still = and_(_ONE_WINDOW, windows.c.keep_until <= now)
+            still = and_(_ONE_WINDOW, windows.c.keep_until <= told)
             await self._connection.execute(delete(windows).where(still), found)
-        for table, time, limit in ((leases, leases.c.deadline, now), (settled, settled.c.at, now - _SETTLED_SECONDS)):
+        left = select(slots.c.subject, slots.c.worker).where(slots.c.deadline <= now)
+        left = left.order_by(slots.c.deadline).limit(_SWEPT).with_for_update(skip_locked=True)
+        if gone := [{"of": subject, "at": worker} for subject, worker in await self._connection.execute(left)]:
+            await self._connection.execute(delete(slots).where(_ONE_HOLDER, slots.c.deadline <= now), gone)
+        for table, time, limit in ((leases, leases.c.deadline, told), (settled, settled.c.at, told - _SETTLED_SECONDS)):
             dead = (
                 select(table.c.id).where(time <= limit).order_by(time).limit(_SWEPT).with_for_update(skip_locked=True)
             )
@@ -111,4 +127,5 @@ class Counters:
     async def clear(self) -> int:
         """Drop every counter of everybody; how many windows there were."""
         await self._connection.execute(delete(leases))
+        await self._connection.execute(delete(slots))
         return (await self._connection.execute(delete(windows).where(windows.c.slot != ""))).rowcount

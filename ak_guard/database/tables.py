@@ -22,7 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.mysql import MEDIUMBLOB, VARBINARY
 
 #: The newest migration; a database at this revision is left alone at start.
-HEAD: Final = "0005"
+HEAD: Final = "0006"
 
 metadata: Final = MetaData(
     naming_convention={
@@ -70,6 +70,7 @@ keys: Final = Table(
     # No foreign keys: a key may go and its replacement stay.
     Column("replaces", String(64)),
     Column("replaced_by", String(64)),
+    Column("max_concurrency", Integer),
     Index(None, "group_name"),
     Index(None, "created_at", "id"),
 )
@@ -115,6 +116,20 @@ leases: Final = Table(
     Index(None, "deadline"),
 )
 
+# How many requests of a subject each worker may have running, until the deadline.
+slots: Final = Table(
+    "ak_slots",
+    metadata,
+    Column("subject", String(255), primary_key=True),
+    Column("worker", String(64), primary_key=True),
+    Column("held", Integer, nullable=False),
+    Column("want", Integer, nullable=False),
+    # That of the call in which the worker said so.
+    Column("number", BigInteger, nullable=False),
+    Column("deadline", Double, nullable=False),
+    Index(None, "deadline"),
+)
+
 # One row, raised at the end of each admin transaction: its lock makes the order of commits that of revisions.
 revision: Final = Table(
     "ak_revision",
@@ -129,7 +144,6 @@ changes: Final = Table(
     Column("revision", BigInteger, primary_key=True, autoincrement=False),
     # None: anything may have changed.
     Column("key_id", String(64)),
-    # Of its secrets, as they are stored, in hex.
     Column("at", Double, nullable=False),
 )
 

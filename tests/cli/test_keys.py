@@ -18,6 +18,7 @@ def test_every_option_of_create_shows_again(cli: Cli) -> None:
         *("--allow-ip", "203.0.113.7", "--allow-ip", "10.0.0.5/8", "--deny-ip", "10.1.0.0/16"),
         *("--expires-at", "2099-01-31T12:00:00Z", "--limit", "1000/5h", "--limit", "500 requests/1d calendar"),
         *("--metadata", "ticket=OPS-1", "--metadata", "note=a=b"),
+        *("--max-concurrency", "5"),
     )
     shown = cli.show(made["id"])
     assert shown["key"] == made
@@ -29,6 +30,8 @@ def test_every_option_of_create_shows_again(cli: Cli) -> None:
     assert made["expires_at"] == "2099-01-31T12:00:00Z"
     assert made["limits"] == ["1000/5h", "500 requests/1d calendar"]
     assert made["metadata"] == {"ticket": "OPS-1", "note": "a=b"}
+    assert made["max_concurrency"] == 5
+    assert shown["status"]["concurrency"] == {"limit": 5, "used": 0, "remaining": 5}
     assert [window["name"] for window in shown["status"]["windows"]] == ["5h", "1d-requests-calendar"]
     assert (shown["status"]["quota"]["used"], shown["status"]["quota"]["limit"]) == (0, 5000)
 
@@ -38,6 +41,18 @@ def test_show_tells_people_every_rule_and_what_is_left(cli: Cli) -> None:
     text = cli.ok("keys", "show", "prod-api").stdout
     for words in ("prod-api [production]", "active", "in 14 days", "0/5000", "0/1000", "not started"):
         assert words in text
+
+
+def test_how_many_requests_run_at_once_is_shown_changed_and_cleared(cli: Cli) -> None:
+    cli.ok("keys", "create", "prod-api", "--max-concurrency", "5")
+    text = cli.ok("keys", "show", "prod-api").stdout
+    assert "at most 5" in text
+    assert "0 of 5 requests that may run at once" in text
+    cli.ok("keys", "update", "prod-api", "--max-concurrency", "7")
+    assert cli.show("prod-api")["key"]["max_concurrency"] == 7
+    cli.ok("keys", "update", "prod-api", "--clear", "max-concurrency")
+    assert cli.show("prod-api")["status"]["concurrency"] is None
+    assert "any number" in cli.ok("keys", "show", "prod-api").stdout
 
 
 def test_names_are_shown_as_they_are_typed_and_never_read_as_markup(cli: Cli) -> None:

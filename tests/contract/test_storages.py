@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
-from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import pytest
 
-from ak_guard.budgets import Ask, Change, Grant, Lease, MemoryStorage, MultiWindowSupport, Quota, Shortfall, Window
-from ak_guard.budgets.redis import RedisStorage
-from ak_guard.budgets.sql import SQLStorage
-from ak_guard.database.engine import Database
-from tests.services import url_of
+from ak_guard.budgets import Ask, Change, Grant, Lease, MultiWindowSupport, Quota, Shortfall, Window
+from tests.contract.storages import SHARED, opened
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,26 +22,12 @@ DAY = Window(20, 86_400, name="1d")
 QUOTA = Quota(25)
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgres", "mysql", "redis"])
+@pytest.fixture(params=["memory", *SHARED])
 async def storage(
     request: pytest.FixtureRequest, tmp_path: Path, databases: Databases
 ) -> AsyncIterator[MultiWindowSupport]:
-    if request.param == "memory":
-        yield MemoryStorage()
-        return
-    if request.param == "redis":
-        redis = RedisStorage(url_of("redis"), prefix=f"ak-test-{uuid.uuid4().hex}", own_time=False)
-        yield redis
-        await redis.reset()
-        await redis.aclose()
-        return
-    sqlite = nullcontext(f"sqlite:///{tmp_path}/keys.db")
-    with sqlite if request.param == "sqlite" else databases.migrated(request.param) as url:
-        database = Database(url)
-        store = SQLStorage(database, own_time=False)
+    async with opened(request.param, tmp_path, databases) as store:
         yield store
-        await store.aclose()
-        await database.aclose()
 
 
 def asks(need: int, *windows: Window, extra: int = 0) -> list[Ask]:

@@ -13,6 +13,7 @@ from ak_guard.budgets import Grant, MemoryStorage, MultiWindowSupport, Shortfall
 from ak_guard.budgets.leases import Leases
 from ak_guard.budgets.ledger import Budget, Part
 from ak_guard.budgets.receipt import Receipt, Shortage
+from ak_guard.budgets.slots import Full
 from ak_guard.budgets.take import take, take_at_once
 from ak_guard.errors import BudgetError
 
@@ -164,9 +165,10 @@ class Worker:
         return take_at_once(budget or self.budget, cost, cost, self.world.wall())
 
     async def take(self, cost: int, budget: Budget | None = None) -> Receipt | Shortage:
-        outcome = self.at_once(cost, budget)
+        outcome: Receipt | Shortage | Full | None = self.at_once(cost, budget)
         if outcome is None:
             outcome = await take(budget or self.budget, cost, cost, self.world.wall())
+        assert not isinstance(outcome, Full)
         return outcome
 
     async def admit(self, cost: int, budget: Budget | None = None) -> Receipt:

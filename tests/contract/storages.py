@@ -1,0 +1,43 @@
+"""Each storage of budgets there is, told the time by its callers, empty and gone afterwards."""
+
+from __future__ import annotations
+
+import uuid
+from contextlib import asynccontextmanager, nullcontext
+from typing import TYPE_CHECKING, Final
+
+from ak_guard.budgets import MemoryStorage
+from ak_guard.budgets.redis import RedisStorage
+from ak_guard.budgets.sql import SQLStorage
+from ak_guard.database.engine import Database
+from tests.services import url_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tests.databases import Databases
+
+SHARED: Final = ("sqlite", "postgres", "mysql", "redis")
+
+
+@asynccontextmanager
+async def opened(
+    kind: str, folder: Path, databases: Databases
+) -> AsyncIterator[MemoryStorage | SQLStorage | RedisStorage]:
+    if kind == "memory":
+        yield MemoryStorage()
+        return
+    if kind == "redis":
+        redis = RedisStorage(url_of("redis"), prefix=f"ak-test-{uuid.uuid4().hex}", own_time=False)
+        yield redis
+        await redis.reset()
+        await redis.aclose()
+        return
+    sqlite = nullcontext(f"sqlite:///{folder}/keys.db")
+    with sqlite if kind == "sqlite" else databases.migrated(kind) as url:
+        database = Database(url)
+        store = SQLStorage(database, own_time=False)
+        yield store
+        await store.aclose()
+        await database.aclose()
