@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ak_guard.budgets.account import Sent
     from ak_guard.budgets.base import Ask, Change, Lease, Level, MultiWindowSupport, Promise, Shortfall
     from ak_guard.budgets.purse import Purse
+    from ak_guard.budgets.slots import Slots
     from ak_guard.budgets.windows import Window
 
 # Longer than any healthy store takes; what comes later is not waited for and counts as spent.
@@ -45,7 +46,7 @@ class Leases(SpendsAtOnce):
         self, store: MultiWindowSupport, *, closes: bool = True, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.store: MultiWindowSupport = store
-        self.slots = SharedSlots(store, clock=clock) if isinstance(store, SlotSupport) else None
+        self.slots: Slots | None = SharedSlots(store, clock=clock) if isinstance(store, SlotSupport) else None
         self._closes = closes
         self._desks = PerLoop(lambda: Desk(clock, self._tick))
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from ak_guard.budgets.base import Ask
+    from ak_guard.budgets.slots import Slots
     from ak_guard.budgets.windows import Window
 
 # Subjects are swept by the minute in which their last window ends, a few with each new one: no hit pays for all.
@@ -48,7 +49,7 @@ class MemoryStorage(SingleCounters, Storage, SpendsAtOnce):
         **options: Any,
     ) -> None:
         super().__init__(uri, wrap_exceptions=wrap_exceptions, **options)
-        self.slots = MemorySlots()
+        self.slots: Slots | None = MemorySlots()
         self._clock = clock
         self._subjects: dict[str, rows.Rows] = {}
         # What a purse has spent is counted in the rows when it is closed. One is open per subject at most.

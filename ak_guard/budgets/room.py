@@ -21,20 +21,21 @@ class Room:
     """The slots of one subject in one event loop."""
 
     def __init__(self, subject: str, clock: Callable[[], float], on_leave: Callable[[Room], None]) -> None:
-        self.subject = subject
-        self.limit = 0
-        self.running = 0
+        self.subject: str = subject
+        self.limit: int = 0
+        self.running: int = 0
         #: What the store has promised until `deadline`, and is to be told again from `renew_at` on.
-        self.held = 0
-        self.deadline = self.renew_at = 0.0
-        self.others = 0
+        self.held: int = 0
+        self.deadline: float = 0.0
+        self.renew_at: float = 0.0
+        self.others: int = 0
         #: Until when the store may believe that more is held than there is.
-        self.untold_until = 0.0
+        self.untold_until: float = 0.0
         #: Where a call has failed, when the next may be made.
-        self.again_at = 0.0
+        self.again_at: float = 0.0
         self.waiters: dict[asyncio.Future[Slot | Full], None] = {}
         self.flight: asyncio.Task[None] | None = None
-        self.crowded_until = 0.0
+        self.crowded_until: float = 0.0
         self._full_until = 0.0
         self._most = 0
         self._clock = clock
