@@ -214,6 +214,7 @@ class ApiKeyMiddleware:
                 await self._answer_without_admission(assembly, case, scope, receive, send)
                 return
             receipt: Receipt = admission.receipt
+            slot = receipt.slot
             try:
                 scope[_TICKET] = admission
                 # A new mapping: some hosts give all requests the same one.
