@@ -57,11 +57,12 @@ class Status:
     concurrency: ConcurrencyStatus | None = None
 
     @classmethod
-    def of(cls, budget: Budget, levels: Sequence[Level], running: int) -> Self:
+    def of(cls, budget: Budget, levels: Sequence[Level], running: int | None = None) -> Self:
+        """From what stores say; `running` is how many requests run at once, None where nobody was asked."""
         pairs = list(zip(budget.shown, levels, strict=True))
         quota = next((_status(window, level) for window, level in pairs if window.slot == "quota"), None)
         windows = tuple(_status(window, level) for window, level in pairs if window.slot != "quota")
-        if budget.gate is None:
+        if budget.gate is None or running is None:
             return cls(quota, windows)
         limit = budget.gate.limit
         return cls(quota, windows, ConcurrencyStatus(limit, running, max(0, limit - running)))
