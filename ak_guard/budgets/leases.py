@@ -162,11 +162,11 @@ class Leases(SpendsAtOnce):
                 account.granted(sent, rest)
                 break
             short, short_sent, served = rest, sent, []
-        if len(batch) > 1 and not served and any(window.sliding for window in account.windows):
-            short = await self._each(account, batch, short, short_sent)
         others = dict.fromkeys(batch)
         for waiter in served:
             del others[waiter]
+        if len(batch) > 1 and others and any(window.sliding for window in account.windows):
+            short = await self._each(account, list(others), short, short_sent)
         again = {waiter for waiter in others if not waiter.retried} if short.retry_at is not None else set()
         if served:
             account.still_left(sent, short.ends)

@@ -604,6 +604,18 @@ async def test_a_refund_is_not_lost_when_more_is_asked_for(world: World) -> None
     assert await world.used(HOUR) == 11
 
 
+@played
+async def test_those_for_whom_nothing_is_left_are_told_when_their_own_cost_passes(world: World) -> None:
+    window = Window(200, 86_400, anchor="sliding")
+    worker = world.worker(window)
+    await worker.admit(195)
+    outcomes = await asyncio.gather(*(worker.take(1) for _ in range(14)))
+    refused = [outcome for outcome in outcomes if isinstance(outcome, Shortage)]
+    assert len(refused) == 9
+    # Not when all who asked together would pass, which is an hour later.
+    assert {round(shortage.ends[0]) for shortage in refused} == {window.bounds(START)[1]}
+
+
 # Several budgets
 
 
