@@ -12,6 +12,7 @@ from sqlalchemy.pool import NullPool
 
 from ak_guard.database.dialects import Dialect, merging, replacing
 from ak_guard.database.migrate import upgrade
+from ak_guard.database.sqlite_connection import connect
 from ak_guard.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -51,13 +52,23 @@ class SQLite(Dialect):
     def _pool(self, begin: str, size: int) -> AsyncEngine:
         # Parameters are digests and rules: they stay out of logs and errors.
         engine = create_async_engine(
-            self.url, pool_size=size, max_overflow=0, connect_args={"timeout": _BUSY_SECONDS}, hide_parameters=True
+            self.url,
+            pool_size=size,
+            max_overflow=0,
+            connect_args={"timeout": _BUSY_SECONDS, "async_creator_fn": connect},
+            hide_parameters=True,
         )
         _begin_with(engine.sync_engine, begin)
         return engine
 
     def line(self) -> AsyncEngine:
-        return create_async_engine(self.url, poolclass=NullPool, isolation_level="AUTOCOMMIT", hide_parameters=True)
+        return create_async_engine(
+            self.url,
+            poolclass=NullPool,
+            isolation_level="AUTOCOMMIT",
+            connect_args={"async_creator_fn": connect},
+            hide_parameters=True,
+        )
 
     def migrate(self) -> None:
         url = self.url.set(drivername="sqlite")
