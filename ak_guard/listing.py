@@ -28,7 +28,7 @@ EXPIRING_SECONDS: Final = 7 * DAY
 
 _LONGEST_TEXT: Final = 1_000
 
-SortField = Literal["name", "created", "updated", "expires", "quota"]
+SortField = Literal["name", "created", "updated", "expires", "quota", "last_used"]
 
 #: What a list can be sorted by.
 SORT_FIELDS: Final[tuple[SortField, ...]] = get_args(SortField)
@@ -38,7 +38,7 @@ class KeyFilter(NamedTuple):
     """Which keys to list, all conditions together.
 
     `search` is part of the name or hint, whatever its case, or a whole id. `state` is one of `STATES`, `environment`
-    one that names can say (`production` …) or `none`.
+    one that names can say (`production` …) or `none`. `used` says whether the key was ever presented.
     """
 
     search: str | None = None
@@ -47,6 +47,7 @@ class KeyFilter(NamedTuple):
     owner: str | None = None
     state: State | None = None
     environment: str | None = None
+    used: bool | None = None
     ids: tuple[str, ...] | None = None
 
     def checked(self) -> KeyFilter:
@@ -68,7 +69,7 @@ ALL_KEYS: Final = KeyFilter()
 class Order(NamedTuple):
     """By which field, and whether the greatest comes first. Equal ones stand by id.
 
-    Names are compared without case. No expiry is later and no quota is more than any.
+    Names are compared without case. No expiry is later and no quota is more than any; never used is before any use.
     """
 
     field: SortField = "created"
@@ -82,6 +83,16 @@ class Order(NamedTuple):
             if field == name:
                 return cls(field, text.startswith("-"))
         raise InputError("sort", f"{text!r} must be one of {', '.join(SORT_FIELDS)}; a minus turns the order round")
+
+    @property
+    def may_miss(self) -> bool:
+        """Whether a key may have no value in it."""
+        return self.field in {"expires", "quota"} or self.nothing_first
+
+    @property
+    def nothing_first(self) -> bool:
+        """Whether a key without a value comes first when the least does."""
+        return self.field == "last_used"
 
     def __str__(self) -> str:
         return f"{'-' if self.descending else ''}{self.field}"
@@ -171,13 +182,14 @@ def standing(listed: ListedKey, order: Order) -> Place:
         "updated": _seconds(key.updated_at),
         "expires": _seconds(key.expires_at),
         "quota": key.quota,
+        "last_used": _seconds(listed.last_used_at),
     }
     return Place(values[order.field], key.id)
 
 
-def rank(place: Place) -> tuple[bool, str | float, str]:
+def rank(place: Place, order: Order) -> tuple[bool, str | float, str]:
     """What to sort places of one order by."""
-    return place.value is None, "" if place.value is None else place.value, place.key_id
+    return (place.value is None) != order.nothing_first, "" if place.value is None else place.value, place.key_id
 
 
 def cursor(place: Place, order: Order) -> str:
@@ -203,8 +215,9 @@ def read_cursor(text: str, order: Order, field: str) -> Place:
     return Place(value, key_id)
 
 
-def matches(key: ApiKey, where: KeyFilter, now: float) -> bool:
+def matches(listed: ListedKey, where: KeyFilter, now: float) -> bool:
     """Whether a key is one of those asked for; `now` decides what has expired."""
+    key = listed.key
     wanted_environment = None if where.environment == NO_ENVIRONMENT else where.environment
     return (
         (where.search is None or where.search.casefold() in folded(key) or where.search == key.id)
@@ -213,6 +226,7 @@ def matches(key: ApiKey, where: KeyFilter, now: float) -> bool:
         and (where.owner is None or key.owner == where.owner)
         and (where.ids is None or key.id in where.ids)
         and (where.environment is None or key.environment == wanted_environment)
+        and (where.used is None or (listed.last_used_at is not None) == where.used)
         and (where.state is None or where.state in states_of(key, now))
     )
 

@@ -19,7 +19,7 @@ from ak_guard.usage.recent import RecentUsage
 from ak_guard.usage.summaries import summary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ak_guard.audit import AuditEntry, AuditFilter, Note
     from ak_guard.backends.tokens import TokenStore
@@ -77,19 +77,19 @@ class MemoryBackend:
 
     async def walk(self, where: KeyFilter, walk: Walk, *, now: float) -> list[ListedKey]:
         def stands(listed: ListedKey) -> tuple[bool, str | float, str]:
-            return rank(standing(listed, walk.order))
+            return rank(standing(listed, walk.order), walk.order)
 
-        found = [ListedKey(key) for key in self._keys.values() if matches(key, where, now)]
+        found = [listed for listed in self._listed() if matches(listed, where, now)]
         if walk.place is not None:
-            at = rank(walk.place)
+            at = rank(walk.place, walk.order)
             found = [listed for listed in found if (stands(listed) < at if walk.descending else stands(listed) > at)]
         nearest = nlargest if walk.descending else nsmallest
         return [self._beside_secrets(listed, now) for listed in nearest(walk.limit, found, key=stands)]
 
     async def count(self, where: KeyFilter, *, now: float) -> KeyCounts:
         others = where._replace(state=None)
-        found = [key for key in self._keys.values() if matches(key, others, now)]
-        counted = Counter(state for key in found for state in states_of(key, now))
+        found = [listed for listed in self._listed() if matches(listed, others, now)]
+        counted = Counter(state for listed in found for state in states_of(listed.key, now))
         return KeyCounts(len(found), *(counted[state] for state in STATES))
 
     async def change(self, key_id: str, changes: Mapping[str, Any], *, note: Note) -> ApiKey:
@@ -159,10 +159,12 @@ class MemoryBackend:
     async def last_used(self, ids: Sequence[str]) -> dict[str, LastUsed]:
         return {key_id: self._usage.last[key_id] for key_id in ids if key_id in self._usage.last}
 
+    def _listed(self) -> Iterator[ListedKey]:
+        for key in self._keys.values():
+            used = self._usage.last.get(key.id)
+            yield ListedKey(key) if used is None else ListedKey(key, used.at, used.ip)
+
     def _beside_secrets(self, listed: ListedKey, now: float) -> ListedKey:
-        used = self._usage.last.get(listed.key.id)
-        if used is not None:
-            listed = replace(listed, last_used_at=used.at, last_used_ip=used.ip)
         ends = [until for key_id, until in self._secrets.values() if key_id == listed.key.id and until is not None]
         last = max(ends, default=now)
         return replace(listed, old_secret_until=datetime.fromtimestamp(last, UTC)) if last > now else listed

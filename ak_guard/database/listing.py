@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, case, func, or_, select
+from sqlalchemy import and_, case, exists, func, or_, select
 
-from ak_guard.database.tables import keys, secrets
+from ak_guard.database.tables import keys, last_used, secrets
 from ak_guard.listing import EXPIRING_SECONDS, NO_ENVIRONMENT, STATES, KeyCounts
 
 if TYPE_CHECKING:
@@ -20,13 +20,35 @@ if TYPE_CHECKING:
 
 async def walked(connection: AsyncConnection, where: KeyFilter, walk: Walk, now: float) -> list[Row[Any]]:
     """The rows of keys that a walk meets."""
+    if walk.order.field == "last_used":
+        return await _walked_by_use(connection, where, walk, now)
     value = _sorted_by(walk.order.field, connection.dialect.name)
     query = select(keys).where(*_conditions(where, now)).limit(walk.limit)
     if walk.place is not None:
         query = query.where(_beyond(value, walk))
-    turned = [value.is_(None), value, keys.c.id]
-    query = query.order_by(*(part.desc() if walk.descending else part for part in turned))
-    return list((await connection.execute(query)).all())
+    turned = [value.is_(None), value, keys.c.id] if walk.order.may_miss else [value, keys.c.id]
+    return list((await connection.execute(query.order_by(*_turned(turned, walk)))).all())
+
+
+async def _walked_by_use(connection: AsyncConnection, where: KeyFilter, walk: Walk, now: float) -> list[Row[Any]]:
+    """Those that were used along the index of last uses, and beside them those that never were, by id."""
+    used = select(keys).join(last_used, last_used.c.key_id == keys.c.id)
+    used = used.order_by(*_turned([last_used.c.at, last_used.c.key_id], walk))
+    never = select(keys).where(~_presented()).order_by(*_turned([keys.c.id], walk))
+    parts = {True: used, False: never}
+    turns = [True, False] if walk.descending else [False, True]
+    if walk.place is not None:
+        at, key_id = walk.place
+        first = at is not None
+        turns = turns[turns.index(first) :]
+        further_id = keys.c.id < key_id if walk.descending else keys.c.id > key_id
+        parts[first] = parts[first].where(_beyond(last_used.c.at, walk) if first else further_id)
+    rows: list[Row[Any]] = []
+    for turn in turns:
+        left = walk.limit - len(rows)
+        if left:
+            rows += (await connection.execute(parts[turn].where(*_conditions(where, now)).limit(left))).all()
+    return rows
 
 
 async def counted(connection: AsyncConnection, where: KeyFilter, now: float) -> KeyCounts:
@@ -46,7 +68,7 @@ async def old_secrets(connection: AsyncConnection, key_ids: Iterable[str], now: 
 
 
 def _sorted_by(field: SortField, dialect: str) -> ColumnElement[Any]:
-    columns: dict[SortField, ColumnElement[Any]] = {
+    columns: dict[str, ColumnElement[Any]] = {
         # By code points as everywhere else; the collation of a PostgreSQL is its administrator's choice.
         "name": keys.c.folded.collate("C") if dialect == "postgresql" else keys.c.folded,
         "created": keys.c.created_at,
@@ -64,8 +86,16 @@ def _beyond(value: ColumnElement[Any], walk: Walk) -> ColumnElement[bool]:
     if at is None:
         beside = and_(value.is_(None), further_id)
         return or_(beside, value.is_not(None)) if walk.descending else beside
-    beside = and_(value == at, further_id)
-    return or_(value < at, beside) if walk.descending else or_(value > at, beside, value.is_(None))
+    further = or_(value < at if walk.descending else value > at, and_(value == at, further_id))
+    return or_(further, value.is_(None)) if walk.order.may_miss and not walk.descending else further
+
+
+def _turned(columns: Iterable[ColumnElement[Any]], walk: Walk) -> list[ColumnElement[Any]]:
+    return [column.desc() if walk.descending else column for column in columns]
+
+
+def _presented() -> ColumnElement[bool]:
+    return exists().where(last_used.c.key_id == keys.c.id)
 
 
 def _conditions(where: KeyFilter, now: float) -> Iterable[ColumnElement[bool]]:
@@ -83,6 +113,8 @@ def _conditions(where: KeyFilter, now: float) -> Iterable[ColumnElement[bool]]:
     if where.environment is not None:
         environment = keys.c.environment
         yield environment.is_(None) if where.environment == NO_ENVIRONMENT else environment == where.environment
+    if where.used is not None:
+        yield _presented() if where.used else ~_presented()
     if where.state is not None:
         yield _in_state(where.state, now)
 

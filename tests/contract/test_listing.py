@@ -13,6 +13,7 @@ import pytest
 from ak_guard import InputError, KeyManager
 from ak_guard.backends import KeyCounts, KeyFilter
 from ak_guard.listing import ALL_KEYS, STATES
+from ak_guard.usage.records import UsageRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -146,6 +147,26 @@ async def test_counts_tell_all_states_whichever_is_asked_for(
     clock.move("1d")  # to the very end of one of them
     assert await keys.counts() == KeyCounts(total=7, active=2, disabled=2, expired=3, expiring=1, endless=1)
     assert await keys.counts(KeyFilter(search="nobody")) == KeyCounts()
+
+
+async def test_the_last_used_come_first_and_those_never_used_last(
+    keys: KeyManager, backend: Any, made: dict[str, str], clock: ManualClock
+) -> None:
+    used = ("zebra", "prod-api", "dev.local")
+    records = [
+        UsageRecord(clock() + at, made[name], "default", f"203.0.113.{at}", "GET", "/", 200, "admitted", 1, 0.1)
+        for at, name in enumerate(used, start=1)
+    ]
+    await backend.add_usage("batch", records)
+    for limit in (2, 25):
+        newest_first = flat(await forwards(keys, "-last_used", limit))
+        assert newest_first[:3] == ["dev.local", "prod-api", "zebra"]
+        assert flat(await forwards(keys, "last_used", limit)) == newest_first[::-1]
+    first = (await keys.page(sort="-last_used")).items[0]
+    assert (first.last_used_ip, first.last_used_at) == ("203.0.113.3", datetime.fromtimestamp(clock() + 3, UTC))
+    unused = await keys.page(KeyFilter(used=False), sort="name")
+    assert (unused.total, names(unused)) == (4, ["ci-runner", "Prod-Batch", "staging_web", "Zürich-100%"])
+    assert (await keys.counts(KeyFilter(used=True))).total == 3
 
 
 async def test_a_name_that_changes_changes_the_environment(keys: KeyManager, made: dict[str, str]) -> None:
