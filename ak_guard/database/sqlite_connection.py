@@ -31,7 +31,8 @@ def connect(database: str, **options: Any) -> Connection:
     """What `aiosqlite.connect` does, for the `async_creator_fn` of SQLAlchemy; to be awaited."""
 
     def connector() -> sqlite3.Connection:
-        return sqlite3.connect(database, **options)
+        opened: sqlite3.Connection = sqlite3.connect(database, **options)
+        return opened
 
     connection: Connection = Connection(connector, iter_chunk_size=64)
     # As SQLAlchemy does where it connects itself: a process ends though a connection was left open.
