@@ -34,7 +34,7 @@ def connect(database: str, **options: Any) -> Connection:
         opened: sqlite3.Connection = sqlite3.connect(database, **options)
         return opened
 
-    connection: Connection = Connection(connector, iter_chunk_size=64)
+    connection = Connection(connector, 64)
     # As SQLAlchemy does where it connects itself: a process ends though a connection was left open.
     connection._thread.daemon = True  # noqa: SLF001
     return connection
