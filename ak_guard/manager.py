@@ -6,7 +6,7 @@ import re
 import secrets
 import time
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace as replace_fields
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -19,8 +19,10 @@ from ak_guard.backends.counted import SameCounters
 from ak_guard.backends.workers import Confirmation, KnowsWorkers, Unconfirmed, Worker
 from ak_guard.budgets.ledger import Budget, peek, peek_all, running
 from ak_guard.budgets.place import place_of
-from ak_guard.errors import BackendError, ConfigurationError, InputError, NotFound
+from ak_guard.errors import BackendError, BudgetError, ConfigurationError, InputError, NotFound
 from ak_guard.explain import Explanation, explain
+from ak_guard.issued import Issued as Issued  # noqa: PLC0414  # it is what this room hands out
+from ak_guard.leaks import LeakReport, next_name
 from ak_guard.listing import (
     ALL_KEYS,
     KeyCounts,
@@ -37,7 +39,7 @@ from ak_guard.records import ApiKey, Group, checked_text
 from ak_guard.settings import configured, group_list
 from ak_guard.status import Status
 from ak_guard.subject import group_of, key_budget
-from ak_guard.usage.summaries import Period
+from ak_guard.usage.summaries import DAY, Period
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -64,22 +66,13 @@ OMITTED: Final = _Omitted()
 #: How long `confirm` waits unless it is told otherwise, in seconds.
 CONFIRM_SECONDS: Final = 10.0
 
+# A leak that is older is told by days.
+_BY_HOUR_SECONDS: Final = 30 * DAY
 _ID_BYTES: Final = 10
 _ID: Final = re.compile(rf"key_[0-9a-f]{{{2 * _ID_BYTES}}}")
 
 Moment = datetime | str
 Span = str | timedelta
-
-
-@dataclass(frozen=True, slots=True)
-class Issued:
-    """A key and its secret. The secret exists here and nowhere else afterwards; it is not shown by `repr`."""
-
-    key: ApiKey
-    secret: str
-
-    def __repr__(self) -> str:
-        return f"Issued(key={self.key!r}, secret=…)"
 
 
 class KeyManager:
@@ -180,7 +173,7 @@ class KeyManager:
             raise InputError("expires_at", f"{expiry.isoformat()} has passed already")
         created = datetime.fromtimestamp(now, UTC)
         made = ApiKey(
-            id="key_" + secrets.token_hex(_ID_BYTES),
+            id=_new_id(),
             name=inputs.name(name),
             group=inputs.group(group),
             enabled=inputs.flag("enabled", enabled),
@@ -331,11 +324,94 @@ class KeyManager:
         current = await self.get(key_id)
         secret = self._secret(key)
         until = now if grace is None else now + inputs.grace(grace)
-        renewed = replace(current, hint=keys.hint(secret), updated_at=datetime.fromtimestamp(now, UTC))
+        renewed = replace_fields(current, hint=keys.hint(secret), updated_at=datetime.fromtimestamp(now, UTC))
         old = {"old_secret_until": datetime.fromtimestamp(until, UTC).isoformat()}
         note = self._note("key.rotate", old)
         await self.backend.add_secret(renewed, keys.digest(secret.encode()), old_until=until, note=note)
         return Issued(await self.backend.get(key_id), secret)
+
+    async def leak(
+        self,
+        key_id: str,
+        *,
+        since: Moment | float | None = None,
+        wait: float = CONFIRM_SECONDS,
+        replace: bool = True,
+        allow_ips: Iterable[str] | None = None,
+    ) -> LeakReport:
+        """A key has leaked, or may have: disable it, wait for every worker, then replace it, and tell what it did.
+
+        The replacement has the same rules (with `allow_ips` other addresses), what is left of the quota, and the old
+        key's id in `replaces`. It is made only when all running workers refuse the old one, within `wait` seconds; else
+        the report says who does not, and the same call again goes on from there. `since` is when the leak may have
+        begun: what was first seen later is marked as new; by default 24 hours ago. `enable` is the way back.
+        """
+        now = self._clock()
+        begin = now - DAY if since is None else inputs.moment("since", since)
+        period = Period.of(begin, None, "hour" if now - begin < _BY_HOUR_SECONDS else "day", now)
+        inputs.wait("wait", wait)
+        addresses = None if allow_ips is None else inputs.networks("allow_ips", allow_ips)
+        about = {"since": datetime.fromtimestamp(begin, UTC).isoformat()}
+        key = await self._change(key_id, {"enabled": False}, "key.leak", about)
+        problems: list[str] = []
+        usage: UsageSummary | None = None
+        confirmation: Confirmation | None = None
+        made: Issued | None = None
+        try:
+            confirmation = await self.confirm(timeout=wait)
+        except BackendError as error:
+            problems.append(f"Which workers follow could not be asked: {error}.")
+        try:
+            usage = await self.backend.usage(key_id, period) if isinstance(self.backend, ReadsUsage) else None
+        except BackendError as error:
+            problems.append(f"The calls could not be read: {error}.")
+        why = await self._why_no_replacement(key, confirmation) if replace else "it was not asked for"
+        if not why:
+            try:
+                made = await self._replacement(key, addresses)
+            except (BackendError, BudgetError, ConfigurationError) as error:
+                why = "it could not be made; ask again"
+                problems.append(f"The replacement could not be made: {error}.")
+        at, began = datetime.fromtimestamp(now, UTC), datetime.fromtimestamp(begin, UTC)
+        return LeakReport(key, at, began, confirmation, made, why, usage, tuple(problems))
+
+    async def _why_no_replacement(self, key: ApiKey, confirmation: Confirmation | None) -> str:
+        """What stands against making one now; nothing if it may be made."""
+        if confirmation is None or not confirmation.complete:
+            return "not every running worker refuses the old key yet; ask again for the replacement when they do"
+        if key.expires_at is not None and key.expires_at.timestamp() <= self._clock():
+            return "the key had expired"
+        if key.replaced_by is not None:
+            try:
+                other = await self.get(key.replaced_by)
+            except NotFound:
+                return ""
+            return f"there is one already, {other.name} ({other.id}); rotate that one for a new secret"
+        return ""
+
+    async def _replacement(self, key: ApiKey, allow_ips: tuple[str, ...] | None) -> Issued:
+        note = self._note("key.create")
+        created = datetime.fromtimestamp(note.at, UTC)
+        status = await self.status(key.id)
+        named = KeyFilter(search=key.name.rstrip("0123456789").rstrip("-") or key.name)
+        walk = Walk(Order("name", descending=False), inputs.MAX_PAGE)
+        taken = {listed.key.name for listed in await self.backend.walk(named, walk, now=note.at)}
+        secret = self._secret(None)
+        made = replace_fields(
+            key,
+            id=_new_id(),
+            name=next_name(key.name, taken),
+            enabled=True,
+            created_at=created,
+            updated_at=created,
+            allow_ips=key.allow_ips if allow_ips is None else allow_ips,
+            quota=None if status.quota is None else status.quota.remaining,
+            hint=keys.hint(secret),
+            replaces=key.id,
+            replaced_by=None,
+        )
+        await self.backend.insert(made, keys.digest(secret.encode()), note=note)
+        return Issued(made, secret)
 
     async def reset(self, key_id: str, *, quota: bool = False, limits: bool = False) -> None:
         """Give back the whole quota, the whole windows, or both. Windows that a group shares stay as they are."""
@@ -474,11 +550,12 @@ class KeyManager:
     ) -> UsageSummary:
         """What a key did, or all of them and strangers too: by hour or day, by code, by address and by route.
 
+        An empty `key_id` means keys that nobody holds.
         `since` begins with the hour or day (UTC) it lies in; without it these are the last 24 hours or 30 days.
         """
         end = self._seconds("until", until)
         period = Period.of(self._seconds("since", since), end, bucket, self._clock())
-        return await self._usage().usage(None if key_id is None else _known_shape(key_id), period)
+        return await self._usage().usage(_known_shape(key_id) if key_id else key_id, period)
 
     async def records(
         self,
@@ -557,8 +634,10 @@ class KeyManager:
     def _budget_in(self, key: ApiKey, group: Group | None) -> Budget:
         return key_budget(key, group, windows=self._windows, quotas=self._quotas, clock=self._clock)
 
-    async def _change(self, key_id: str, changes: Mapping[str, Any], action: str) -> ApiKey:
-        note = self._note(action)
+    async def _change(
+        self, key_id: str, changes: Mapping[str, Any], action: str, about: Mapping[str, Any] | None = None
+    ) -> ApiKey:
+        note = self._note(action, about)
         moved = {**changes, "updated_at": datetime.fromtimestamp(note.at, UTC)}
         return await self.backend.change(_known_shape(key_id), moved, note=note)
 
@@ -567,6 +646,10 @@ class KeyManager:
 
     def _seconds(self, field: str, moment: Moment | float | None) -> float | None:
         return None if moment is None else inputs.moment(field, moment)
+
+
+def _new_id() -> str:
+    return "key_" + secrets.token_hex(_ID_BYTES)
 
 
 def _known_shape(key_id: str) -> str:

@@ -153,7 +153,7 @@ class ApiKey:
     def environment(self) -> str | None:
         """`production`, `staging`, `development` or `test` when the name says so (`prod-api`), else None."""
         words = self.name.lower().replace("_", "-").replace(".", "-").split("-")
-        return next((_ENVIRONMENT_OF[word] for word in words if word in _ENVIRONMENT_OF), None)
+        return next((found for word in words if (found := environment_of(word)) is not None), None)
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -268,6 +268,11 @@ class Decision:
 
 
 ADMITTED: Final = "admitted"
+
+
+def environment_of(word: str) -> str | None:
+    """What one word of a name says of the environment, if it says anything."""
+    return _ENVIRONMENT_OF.get(word.lower())
 
 
 def checked_text(field: str, value: object, longest: int = 200) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ak_guard.cli import doctor, init, run, serve, settings, workers
+from ak_guard.cli import doctor, happened, init, leak, run, serve, settings, workers
 from ak_guard.cli.admin_tokens import admin_tokens
 from ak_guard.cli.desk import AsJson, Db, examples, remember
 from ak_guard.cli.exits import ExitingGroup
@@ -30,6 +30,8 @@ settings.add_to(app)
 serve.add_to(app)
 run.add_to(app)
 doctor.add_to(app)
+happened.add_to(app)
+leak.add_to(app)
 
 
 def _version(asked: bool) -> None:
@@ -46,6 +48,9 @@ def _version(asked: bool) -> None:
         "keys list",
         "keys disable prod-api",
         "keys explain prod-api --ip 203.0.113.7 --path /v1/models",
+        "leak prod-api --since 2d",
+        "usage prod-api",
+        "audit --since 7d",
         "workers",
         "settings",
         "serve --port 9000",
@@ -75,7 +80,7 @@ def _top(
     2  wrong usage or bad input
     3  no such key or group
     4  `keys explain`: the request would be refused
-    5  --wait: the change is stored, but a running app has not confirmed it
+    5  --wait, `leak`: the change is stored, but a running app has not confirmed it
     6  `doctor`: something is amiss
     """
     remember(context, db, as_json)

@@ -3,6 +3,7 @@
 # No `from __future__ import annotations` in files of commands: typer reads the annotations when the command starts.
 
 import asyncio
+import getpass
 import json
 import os
 import sys
@@ -10,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, TextIO, TypeVar
 
 import typer
 from rich.console import Console, RenderableType
@@ -77,7 +78,7 @@ class Desk:
 
     def run(self, work: Callable[[KeyManager], Awaitable[T]], *, makes: bool = False) -> T:
         """Open the store, do the work, close it again. Only with `makes` may the work begin a new database."""
-        manager = KeyManager(self.backend)
+        manager = KeyManager(self.backend, actor=f"cli:{_user()}")
         missing = _missing_file(manager)
         if missing and not makes:
             raise ConfigurationError(f"backend: no database at {missing}; `ak-guard init` makes one")
@@ -114,11 +115,20 @@ def print_json(document: dict[str, Any]) -> None:
     typer.echo(json.dumps(document, indent=2, ensure_ascii=plain))
 
 
-def print_parts(*shown: RenderableType) -> None:
-    """Print for people."""
-    console = _console()
+def print_parts(*shown: RenderableType, aside: bool = False) -> None:
+    """Print for people; `aside` where standard output holds something else."""
+    console = _console(sys.stderr if aside else sys.stdout)
     for part in shown:
         console.print(part)
+
+
+def _user() -> str:
+    """Who runs this; a process may belong to nobody that the system knows by name."""
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError):
+        name = ""
+    return name[:100] if name.isprintable() and name.strip() else "unknown"
 
 
 def _missing_file(manager: KeyManager) -> Path | None:
@@ -142,9 +152,9 @@ def _checked(backend: KeyLookup | str | None, serves: bool) -> KeyLookup | str:
     return backend
 
 
-def _console() -> Console:
-    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH
-    return Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
+def _console(stream: TextIO) -> Console:
+    width = None if stream.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH
+    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
 
 
 def examples(*lines: str) -> str:

@@ -10,12 +10,14 @@ from ak_guard.cli import words
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from ak_guard.audit import AuditEntry
     from ak_guard.backends.workers import Confirmation, Worker
     from ak_guard.explain import Explanation
     from ak_guard.manager import Issued
     from ak_guard.records import ApiKey, Group
     from ak_guard.status import BudgetStatus, Status
     from ak_guard.tokens import AdminToken
+    from ak_guard.usage import LastUsed, Place, UsageRecord, UsageSummary
 
 State = Literal["active", "disabled", "expired"]
 
@@ -46,6 +48,8 @@ def key(key: ApiKey, now: datetime) -> dict[str, Any]:
         "owner": key.owner,
         "metadata": dict(key.metadata),
         "hint": key.hint,
+        "replaces": key.replaces,
+        "replaced_by": key.replaced_by,
     }
 
 
@@ -114,6 +118,61 @@ def admin_token(token: AdminToken, now: datetime) -> dict[str, Any]:
         "hint": token.hint,
         "created_at": words.iso(token.created_at),
         "expires_at": words.iso(token.expires_at),
+    }
+
+
+def usage(found: UsageSummary) -> dict[str, Any]:
+    return {
+        "since": words.iso(found.since),
+        "until": words.iso(found.until),
+        "calls": found.calls,
+        "refused": found.refused,
+        "cost": found.cost,
+        "by_code": dict(found.by_code),
+        "buckets": [
+            {
+                "start": words.iso(bucket.start),
+                "calls": bucket.calls,
+                "refused": bucket.refused,
+                "cost": bucket.cost,
+                "by_code": dict(bucket.by_code),
+            }
+            for bucket in found.buckets
+        ],
+        "addresses": [_place(place) for place in found.addresses],
+        "routes": [_place(place) for place in found.routes],
+    }
+
+
+def _place(place: Place) -> dict[str, Any]:
+    return {
+        "name": place.name,
+        "calls": place.calls,
+        "refused": place.refused,
+        "cost": place.cost,
+        "first": words.iso(place.first),
+        "last": words.iso(place.last),
+    }
+
+
+def record(one: UsageRecord) -> dict[str, Any]:
+    return {**one._asdict(), "at": words.iso(one.moment)}
+
+
+def last_used(found: LastUsed) -> dict[str, Any]:
+    return {"at": words.iso(found.at), "ip": found.ip}
+
+
+def audit_entry(entry: AuditEntry) -> dict[str, Any]:
+    return {
+        "id": entry.id,
+        "at": words.iso(entry.at),
+        "actor": entry.actor,
+        "action": entry.action,
+        "key_id": entry.key_id,
+        "subject": entry.subject,
+        "before": dict(entry.before),
+        "after": dict(entry.after),
     }
 
 

@@ -2,20 +2,37 @@
 
 # No `from __future__ import annotations`: see desk.py.
 
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
 
+from ak_guard import inputs
+from ak_guard.cli import complete
 from ak_guard.errors import InputError
+from ak_guard.notation import parse_duration
 
-KeyId = Annotated[str, typer.Argument(metavar="KEY", help="The id of the key, or its name where only one has it.")]
-KeyIds = Annotated[
-    list[str], typer.Argument(metavar="KEY...", help="Ids of keys, or names where only one key has them.")
+KeyId = Annotated[
+    str,
+    typer.Argument(
+        metavar="KEY", help="The id of the key, or its name where only one has it.", autocompletion=complete.keys
+    ),
 ]
-GroupName = Annotated[str, typer.Argument(metavar="NAME", help="The name of the group.")]
+KeyIds = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="KEY...", help="Ids of keys, or names where only one key has them.", autocompletion=complete.keys
+    ),
+]
+GroupName = Annotated[
+    str, typer.Argument(metavar="NAME", help="The name of the group.", autocompletion=complete.groups)
+]
 Texts = list[str] | None
 
-Group = Annotated[str | None, typer.Option(help="The group, which rules routes, default limits and multiplier.")]
+Group = Annotated[
+    str | None,
+    typer.Option(help="The group, which rules routes, default limits and multiplier.", autocompletion=complete.groups),
+]
 Owner = Annotated[str | None, typer.Option(help="Who answers for the key.")]
 Quota = Annotated[int | None, typer.Option(metavar="UNITS", help="What the key may consume in all.")]
 AllowIp = Annotated[
@@ -46,6 +63,16 @@ CustomKey = Annotated[
     ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+def moment(option: str, text: str | None, now: datetime) -> datetime | None:
+    """A time as it is typed: `2027-01-31T12:00:00Z`, or a duration ago such as `3h`."""
+    if text is None:
+        return None
+    try:
+        return now - timedelta(seconds=parse_duration(text, option))
+    except InputError:
+        return datetime.fromtimestamp(inputs.moment(option, text), UTC)
 
 
 def chosen_limits(limits: Texts, no_limits: bool) -> Texts:

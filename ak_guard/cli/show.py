@@ -34,11 +34,11 @@ _BADGE_STYLES: Final = {
 
 
 def key_list(rows: Iterable[tuple[ApiKey, Status | None]], now: datetime) -> Table:
-    table = _table("Name", "State", "Group", "Expires", "Quota", "Windows")
+    table = new_table("Name", "State", "Group", "Expires", "Quota", "Windows")
     table.columns[0].no_wrap = True
     for key, status in rows:
         table.add_row(
-            Text("\n").join([_name(key), Text(key.id, style="dim"), Text(key.hint, style="dim")]),
+            Text("\n").join([name_of(key), Text(key.id, style="dim"), Text(key.hint, style="dim")]),
             _state(key, now),
             Text(key.group),
             Text(_expiry(key, now)),
@@ -51,7 +51,7 @@ def key_list(rows: Iterable[tuple[ApiKey, Status | None]], now: datetime) -> Tab
 def key_rules(key: ApiKey, now: datetime) -> Table:
     table = _pairs()
     for field, value in (
-        ("name", _name(key)),
+        ("name", name_of(key)),
         ("id", Text(key.id)),
         ("hint", Text(key.hint)),
         ("state", _state(key, now)),
@@ -64,6 +64,8 @@ def key_rules(key: ApiKey, now: datetime) -> Table:
         ("limits", Text(f"those of group {key.group}" if key.limits is None else _limits(key.limits))),
         ("requests at once", Text("any number" if key.max_concurrency is None else f"at most {key.max_concurrency}")),
         ("metadata", Text(", ".join(_entry(*entry) for entry in key.metadata.items()) or "none")),
+        *([("replaces", Text(key.replaces))] if key.replaces else []),
+        *([("replaced by", Text(key.replaced_by))] if key.replaced_by else []),
         ("created", Text(words.stamp(key.created_at) if key.created_at else "unknown")),
         ("updated", Text(words.stamp(key.updated_at) if key.updated_at else "unknown")),
     ):
@@ -86,7 +88,7 @@ def budgets(status: Status, now: datetime, *, unknown_group: str | None) -> Iter
 
 
 def _budget_table(rows: Iterable[BudgetStatus], now: datetime) -> Table:
-    table = _table("Budget", "Used/limit", "Left", "Held", "Resets")
+    table = new_table("Budget", "Used/limit", "Left", "Held", "Resets")
     for budget in rows:
         unit = "" if budget.unit == "units" else f" {budget.unit}"
         table.add_row(
@@ -100,7 +102,7 @@ def _budget_table(rows: Iterable[BudgetStatus], now: datetime) -> Table:
 
 
 def explanation(found: Explanation) -> Sequence[RenderableType]:
-    table = _table("Rule", "Result", "Detail", "Margin", "Would pass")
+    table = new_table("Rule", "Result", "Detail", "Margin", "Would pass")
     for rule in found.rules:
         result = Text("pass", style="green") if rule.passed else Text(f"refuse: {rule.code}", style="red")
         table.add_row(Text(rule.name), result, Text(rule.detail), Text(_margin(rule)), Text(_passes(rule, found.at)))
@@ -111,11 +113,11 @@ def explanation(found: Explanation) -> Sequence[RenderableType]:
             "waiting does not help" if found.passes_at is None else f"it would pass {_when(found.passes_at, found.at)}"
         )
         verdict = Text(f"The request would be refused with {found.code}; {when}.", style="bold red")
-    return (Text.assemble("key ", _name(found.key), f" {found.key.id} at {words.stamp(found.at)}"), table, verdict)
+    return (Text.assemble("key ", name_of(found.key), f" {found.key.id} at {words.stamp(found.at)}"), table, verdict)
 
 
 def worker_list(workers: Iterable[Worker], now: datetime) -> Table:
-    table = _table("Worker", "State", "Last seen", "Changes behind", "Counts windows", "Running since")
+    table = new_table("Worker", "State", "Last seen", "Changes behind", "Counts windows", "Running since")
     for worker in workers:
         table.add_row(
             Text(worker.name, style="bold"),
@@ -129,7 +131,7 @@ def worker_list(workers: Iterable[Worker], now: datetime) -> Table:
 
 
 def token_list(tokens: Iterable[AdminToken], now: datetime) -> Table:
-    table = _table("Name", "Role", "Expires", "Created", "Id")
+    table = new_table("Name", "Role", "Expires", "Created", "Id")
     for token in tokens:
         ends = "never" if token.expires_at is None else words.distance(token.expires_at, now)
         over = token.expires_at is not None and token.expires_at <= now
@@ -144,7 +146,7 @@ def token_list(tokens: Iterable[AdminToken], now: datetime) -> Table:
 
 
 def group_list(groups: Iterable[Group]) -> Table:
-    table = _table("Group", "State", "Routes", "Limits of each key", "Shared limits", "Multiplier")
+    table = new_table("Group", "State", "Routes", "Limits of each key", "Shared limits", "Multiplier")
     for group in groups:
         table.add_row(*_group_cells(group))
     return table
@@ -169,7 +171,7 @@ def _group_cells(group: Group) -> tuple[Text, ...]:
     )
 
 
-def _table(*columns: str) -> Table:
+def new_table(*columns: str) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -183,7 +185,7 @@ def _pairs() -> Table:
     return table
 
 
-def _name(key: ApiKey) -> Text:
+def name_of(key: ApiKey) -> Text:
     name = Text(key.name, style="bold")
     if key.environment is None:
         return name
