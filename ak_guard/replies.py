@@ -74,6 +74,11 @@ class Replies:
     def __init__(self, *, quota_status: int, max_client_wait: float) -> None:
         statuses = {code: reply.status for code, reply in TABLE.items()} | {"insufficient_quota": quota_status}
         self._forms = {code: _Form(code, reply, statuses[code]) for code, reply in TABLE.items()}
+        self._absent = {
+            code: _Form(code, reply._replace(challenge=None), 404)
+            for code, reply in TABLE.items()
+            if reply.status == 401
+        }
         self._max_client_wait = max_client_wait
 
     def status(self, code: str) -> int:
@@ -90,6 +95,8 @@ class Replies:
                 await send({"type": "websocket.close", "code": 1008, "reason": denial.code})
                 return
         form = self._forms[denial.code]
+        if form.status == HTTPStatus.UNAUTHORIZED and _asks_for_oauth(scope["path"]):
+            form = self._absent[denial.code]
         request_id = b"req_%024x" % random.getrandbits(96)  # names a request, guards nothing
         asked = _asked(scope["headers"])
         body = form.body(denial, request_id, anthropic=asked.anthropic)
@@ -112,6 +119,20 @@ class Replies:
             body = b""
         await send({"type": f"{prefix}http.response.body", "body": body})
 
+
+def _asks_for_oauth(path: str) -> bool:
+    """Whether a client looks for an authorization server (RFC 9728 3, RFC 8414 3), as those of MCP do after a 401.
+
+    Where there is none, 404 says so and they show the first refusal; another 401 would lead them round in circles.
+    """
+    return "/.well-known/o" in path and any(known in path for known in _OAUTH_METADATA)
+
+
+_OAUTH_METADATA: Final = (
+    "/.well-known/oauth-protected-resource",
+    "/.well-known/oauth-authorization-server",
+    "/.well-known/openid-configuration",
+)
 
 # The SDKs of OpenAI and Anthropic would otherwise retry in vain, or sleep for hours.
 _DO_NOT_RETRY: Final = (b"x-should-retry", b"false")

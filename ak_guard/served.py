@@ -36,8 +36,13 @@ def _named(reference: str) -> ASGIApp:
     return named
 
 
+if os.environ.get(APP_VARIABLE):
+    # Some servers look only at what stands in the module.
+    app: ApiKeyMiddleware = guarded()
+
+
 def __getattr__(name: str) -> Any:
-    # Made when a server asks for it: the module may be imported where no app is named.
     if name == "app":
+        # Raises, and says what is missing.
         return guarded()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
