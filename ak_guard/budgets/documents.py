@@ -65,9 +65,7 @@ def change_document(change: Change) -> dict[str, Any]:
 
 def change_from(document: Mapping[str, Any]) -> Change:
     generation = document["generation"]
-    return Change(
-        window_from(document["window"]), document["units"], None if generation is None else int(generation)
-    )
+    return Change(window_from(document["window"]), document["units"], None if generation is None else int(generation))
 
 
 def outcome_document(outcome: Grant | Shortfall, ahead: float) -> dict[str, Any]:
