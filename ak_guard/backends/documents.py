@@ -132,6 +132,14 @@ def news_from(document: object) -> News:
         raise _unreadable(error) from error
 
 
+def revision_from(document: object) -> int:
+    """Read from where a worker follows. Raises `BackendError` for what cannot be understood."""
+    try:
+        return _whole(_mapping(document)["revision"])
+    except (LookupError, TypeError) as error:
+        raise _unreadable(error) from error
+
+
 def report_document(report: Report) -> dict[str, Any]:
     return {**report._asdict(), "counters": report.counters.splitlines()}
 
