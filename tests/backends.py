@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 #: What keeps keys itself.
 STORES: Final = ("memory", "sqlite", "postgres", "mysql")
-#: And what asks a key service over one of them.
-BACKENDS: Final = (*STORES, "http over memory", "http over sqlite")
+#: And what asks a key service over one of them; over a database it is asked where the database matters.
+BACKENDS: Final = (*STORES, "http over memory")
 
 
 @asynccontextmanager

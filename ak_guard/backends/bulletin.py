@@ -23,7 +23,12 @@ class Line(Protocol):
 
 
 class Bulletin(Protocol):
-    """Of one store. Every method raises `BackendError` when the store cannot be reached."""
+    """Of one store. Every method raises `BackendError` when the store cannot be reached.
+
+    `waits` says that its lines answer when there is news, and otherwise after some seconds.
+    """
+
+    waits: bool
 
     async def enter(self, worker_id: str, report: Report) -> int:
         """Add a worker, or add it again; returns the revision from which on it follows."""

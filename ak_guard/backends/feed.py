@@ -25,6 +25,8 @@ log: Final = logging.getLogger(__name__)
 #: How often the store is asked for changes, in seconds.
 POLL_SECONDS: Final = 0.25
 
+# Between two questions where each answer waits for news.
+_BREATH_SECONDS: Final = 0.01
 # An answer that takes longer is taken for an outage.
 _ANSWER_SECONDS: Final = 5.0
 # Whoever stops does not wait longer for a store that is away.
@@ -148,13 +150,16 @@ class Feed:
     async def _follow(self) -> None:
         line = self._bulletin.line(self._poll_now.set)
         outage = _Outage()
+        # First a pause: what was read on entering is news enough, and a loop of one request opens no line.
+        pause = POLL_SECONDS
         try:
             while True:
-                # First a pause: what was read on entering is news enough, and a loop of one request opens no line.
-                await _wait(self._poll_now, POLL_SECONDS)
+                await _wait(self._poll_now, pause)
                 self._poll_now.clear()
+                pause = POLL_SECONDS
                 if not self._entered:
                     continue
+                asked_at = self._loop.time()
                 try:
                     async with asyncio.timeout(_ANSWER_SECONDS):
                         news = await line.news_after(self._applied)
@@ -163,8 +168,12 @@ class Feed:
                     await line.close()
                     continue
                 outage.ended()
-                if news is not None and news.revision != self._applied:
+                is_new = news is not None and news.revision != self._applied
+                if news is not None and is_new:
                     await self._apply(news)
+                # Whoever is said to wait for news and does not is still not asked all the time.
+                if self._bulletin.waits and (is_new or self._loop.time() - asked_at >= POLL_SECONDS):
+                    pause = _BREATH_SECONDS
         except asyncio.CancelledError:
             self._closing.add(asyncio.current_task())
             await line.close()

@@ -25,6 +25,8 @@ _SWEPT_AFTER: Final = 3_600.0
 class MemoryBulletin:
     """Changes since the process began, and workers elsewhere. Guards in this process are told directly."""
 
+    waits = False
+
     def __init__(self) -> None:
         self._revision = 0
         self._changed: deque[str | None] = deque(maxlen=_KEPT)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 class DatabaseBulletin:
     """Tells what was committed to a database, whoever did it."""
 
+    waits = False
+
     def __init__(self, database: Database) -> None:
         self._database = database
         self._wakes = Wakes()

@@ -26,6 +26,8 @@ _WAIT_SECONDS: Final = 4.0
 class ServiceBulletin:
     """Asks the service. One that offers no changes is not followed: what is known is asked again when it is old."""
 
+    waits = True
+
     def __init__(self, wires: PerLoop[Wire]) -> None:
         self._wires = wires
         self._follows = True
