@@ -14,6 +14,7 @@ from ak_guard.news import Entry, News, Roll
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ak_guard.backends.bulletin import Line
     from ak_guard.news import Report
 
 # Whoever is further behind drops all that it remembers.
@@ -75,7 +76,7 @@ class MemoryBulletin:
         entries = sorted(self._entries.values(), key=lambda entry: entry.started_at)
         return Roll(self._revision, time.time(), entries)
 
-    def line(self, wake: Callable[[], None]) -> _Line:
+    def line(self, wake: Callable[[], None]) -> Line:
         return _Line(self, self._wakes.add(wake))
 
 
@@ -84,7 +85,10 @@ class _Line:
 
     def __init__(self, bulletin: MemoryBulletin, wake: object) -> None:
         self._wake = wake
-        self.news_after = bulletin.news_after
+        self._bulletin = bulletin
+
+    async def news_after(self, applied: int) -> News:
+        return await self._bulletin.news_after(applied)
 
     async def close(self) -> None:
         return

@@ -13,6 +13,7 @@ from ak_guard.errors import AkGuardError, BackendError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ak_guard.backends.bulletin import Line
     from ak_guard.backends.http.wire import Wire
     from ak_guard.loops import PerLoop
     from ak_guard.news import News, Report, Roll
@@ -60,7 +61,7 @@ class ServiceBulletin:
         query = {"since": str(applied), "wait": f"{wait:g}"}
         return news_from(await self._told("GET", "/v1/changes", query=query, waits=wait))
 
-    def line(self, _: Callable[[], None]) -> _Poll:
+    def line(self, _: Callable[[], None]) -> Line:
         return _Poll(self)
 
     async def wait_for_news(self, applied: int) -> News | None:
@@ -94,7 +95,10 @@ class _Poll:
     """A line to the service: its pool has the connections."""
 
     def __init__(self, bulletin: ServiceBulletin) -> None:
-        self.news_after = bulletin.wait_for_news
+        self._bulletin = bulletin
+
+    async def news_after(self, applied: int) -> News | None:
+        return await self._bulletin.wait_for_news(applied)
 
     async def close(self) -> None:
         return
