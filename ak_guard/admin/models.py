@@ -8,11 +8,13 @@ from zoneinfo import available_timezones
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.functional_validators import AfterValidator
 
+from ak_guard.inputs import MAX_CONCURRENCY as MAX_SLOTS
 from ak_guard.notation import MAX_AMOUNT, MAX_SECONDS, Anchor, Unit, known_zone
 
 #: So many windows, settlements and the like one request may name.
 MAX_WINDOWS: Final = 64
 MAX_SETTLEMENTS: Final = 1_000
+MAX_RECORDS: Final = 2_000
 #: A poll waits no longer for a change, in seconds.
 MAX_WAIT: Final = 25.0
 #: A lease lasts no longer, in seconds.
@@ -40,6 +42,7 @@ Digest = Annotated[
     ),
 ]
 Id = Annotated[str, Field(pattern="^[0-9A-Za-z_-]+$", min_length=1, max_length=64)]
+Name = Annotated[str, Field(pattern="^[ -~]+$", min_length=1, max_length=64)]
 Subject = Annotated[
     str,
     Field(
@@ -164,6 +167,52 @@ class Report(Asked):
     revision: Annotated[int, Field(ge=0, lt=2**63)] | None = Field(description="The newest change it has applied.")
 
 
+class Stake(Asked):
+    """A worker counts on `floor` slots and wants `want`, where no more than `limit` may be held by all together.
+
+    `number` rises from call to call, so that one that comes late changes nothing any more.
+    """
+
+    worker: Id
+    number: Annotated[int, Field(ge=0, lt=2**53)]
+    floor: Annotated[int, Field(ge=0, le=MAX_SLOTS)]
+    want: Annotated[int, Field(ge=0, le=MAX_SLOTS)]
+    limit: Annotated[int, Field(ge=0, le=MAX_SLOTS)]
+    seconds: Annotated[float, Field(gt=0, le=MAX_LEASE)]
+
+
+class HoldSlots(Asked):
+    subject: Subject
+    stake: Stake
+    now: Now
+
+
+class PeekSlots(Asked):
+    subjects: Annotated[list[Subject], Field(max_length=MAX_SETTLEMENTS)]
+    now: Now
+
+
+class Record(Asked):
+    """What became of one request; see `UsageRecord`."""
+
+    at: Now
+    key_id: Name | None
+    group: Annotated[str, Field(max_length=200)] | None
+    ip: Annotated[str, Field(max_length=64)] | None
+    method: Annotated[str, Field(max_length=64)]
+    route: Annotated[str, Field(max_length=2_000)]
+    status: Annotated[int, Field(ge=100, le=999)] | None
+    code: Annotated[str, Field(pattern="^[a-z_]+$", min_length=1, max_length=40)]
+    cost: Units
+    duration: Annotated[float, Field(ge=0, le=_LATEST)]
+    hint: Annotated[str, Field(max_length=64)] = ""
+
+
+class Usage(Asked):
+    batch: Name
+    records: Annotated[list[Record], Field(max_length=MAX_RECORDS)]
+
+
 class Touch(Asked):
     key: Id
 
@@ -183,6 +232,9 @@ class Key(Told):
     owner: str | None
     metadata: dict[str, Any]
     hint: str
+    replaces: str | None
+    replaced_by: str | None
+    max_concurrency: int | None
 
 
 class Group(Told):
@@ -227,6 +279,22 @@ class Level(Told):
 
 class Levels(Told):
     levels: list[Level]
+
+
+class Share(Told):
+    """How many slots the worker holds now, how many all others do, and whether any of these wanted more."""
+
+    held: int
+    others: int
+    wanted: bool
+
+
+class HeldSlots(Told):
+    held: list[int]
+
+
+class Kept(Told):
+    kept: bool
 
 
 class Done(Told):

@@ -20,7 +20,9 @@ from ak_guard.admin.relay import Relay
 from ak_guard.admin.running import running
 from ak_guard.admin.service_budgets import budget_routes
 from ak_guard.admin.service_changes import change_routes
+from ak_guard.admin.service_slots import slot_routes
 from ak_guard.admin.service_tokens import ServiceTokens, TokenCheck
+from ak_guard.admin.service_usage import usage_routes
 from ak_guard.backends.bulletin import Posts
 from ak_guard.backends.documents import VERSION, found_document
 from ak_guard.errors import BackendError, BudgetError
@@ -87,6 +89,8 @@ def service_app(
     _add_problems(api)
     api.include_router(_key_routes(keys))
     api.include_router(budget_routes(keys.counters, keys.clock if own_time else None))
+    api.include_router(slot_routes(keys.counters, keys.clock if own_time else None))
+    api.include_router(usage_routes(keys.backend))
     relay = None if bulletin is None else Relay(bulletin)
     if bulletin is not None and relay is not None:
         api.include_router(change_routes(bulletin, relay, keys.backend))

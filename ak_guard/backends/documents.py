@@ -51,6 +51,9 @@ def key_document(key: ApiKey) -> dict[str, Any]:
         "owner": key.owner,
         "metadata": dict(key.metadata),
         "hint": key.hint,
+        "replaces": key.replaces,
+        "replaced_by": key.replaced_by,
+        "max_concurrency": key.max_concurrency,
     }
 
 
@@ -99,6 +102,9 @@ def key_from(document: Mapping[str, Any]) -> ApiKey:
         owner=_optional(document.get("owner"), _str),
         metadata=_mapping(document.get("metadata", {})),
         hint=_str(document.get("hint", "")),
+        replaces=_optional(document.get("replaces"), _str),
+        replaced_by=_optional(document.get("replaced_by"), _str),
+        max_concurrency=_optional(document["max_concurrency"], _whole),
     )
 
 

@@ -10,6 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any, cast
 
 from ak_guard.budgets.base import Ask, Change, Grant, Lease, Level, Shortfall
+from ak_guard.budgets.slots import Share
 from ak_guard.budgets.windows import Quota, Window
 from ak_guard.errors import BudgetError
 
@@ -113,6 +114,24 @@ def levels_from(document: object, count: int) -> list[Level]:
     try:
         levels = _listed(cast("Mapping[str, Any]", document)["levels"], count)
         return [_level(level) for level in levels]
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise _unreadable(error) from error
+
+
+def share_from(document: object) -> Share:
+    """Read what a worker holds. Raises `BudgetError` for an answer that cannot be understood."""
+    try:
+        answer = cast("Mapping[str, Any]", document)
+        held, others = _whole_numbers([answer["held"], answer["others"]], 2)
+        return Share(held, others, _bool(answer["wanted"]))
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise _unreadable(error) from error
+
+
+def held_from(document: object, count: int) -> list[int]:
+    """Read how many slots of `count` subjects are held. Raises `BudgetError` for what cannot be understood."""
+    try:
+        return _whole_numbers(cast("Mapping[str, Any]", document)["held"], count)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise _unreadable(error) from error
 

@@ -13,25 +13,30 @@ from ak_guard.backends.feeds import Feeds
 from ak_guard.backends.http.address import Address, Patience, address_of, is_open_wire
 from ak_guard.backends.http.bulletin import ServiceBulletin
 from ak_guard.backends.http.storage import HTTPStorage
-from ak_guard.backends.http.wire import NotOffered, Refused, Unanswered, Wire
+from ak_guard.backends.http.wire import NotLetIn, NotOffered, Refused, Unanswered, Wire
 from ak_guard.backends.watch import Listeners
 from ak_guard.backends.workers import follow_all, listed
 from ak_guard.budgets.leases import Leases
 from ak_guard.budgets.memory import MemoryStorage
 from ak_guard.errors import AkGuardError, BackendError
 from ak_guard.loops import PerLoop
+from ak_guard.usage.documents import record_document
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from ak_guard.backends.base import Found
     from ak_guard.backends.bulletin import SharedBulletin
     from ak_guard.backends.http.foreign import Translation
     from ak_guard.backends.workers import Confirmation, Worker
     from ak_guard.budgets.base import MultiWindowSupport
+    from ak_guard.usage import UsageRecord
 
 log: Final = logging.getLogger("ak_guard")
+
+# Of a batch of records, so many go together: a service need not take bodies without end.
+_RECORDS: Final = 500
 
 TOKEN_VARIABLE: Final = "AK_GUARD_SERVICE_TOKEN"  # noqa: S105  # the name of a variable
 
@@ -85,6 +90,7 @@ class HTTPBackend:
         self._listeners = Listeners(*([counters.drop] if isinstance(counters, Leases) else []))
         self._feeds = Feeds(self.bulletin, self._listeners)
         self._users = 0
+        self._takes_usage = True
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
@@ -125,6 +131,33 @@ class HTTPBackend:
 
     def guarded(self, *, stale: float, counters: str) -> None:
         self._feeds.guarded(stale, counters)
+
+    @property
+    def keeps_usage_durably(self) -> bool:
+        """That of the service, where it speaks our protocol."""
+        return self._translation is None
+
+    async def add_usage(self, batch_id: str, records: Sequence[UsageRecord]) -> None:
+        if self._translation is not None or not self._takes_usage:
+            return
+        parts = range(0, max(1, len(records)), _RECORDS)
+        for number, at in enumerate(parts):
+            documents = [record_document(record) for record in records[at : at + _RECORDS]]
+            try:
+                await self._wires.get().told(
+                    "POST", "/v1/usage", {"batch": f"{batch_id}-{number}", "records": documents}
+                )
+            except NotOffered:
+                self._takes_usage = False
+                log.warning("this key service takes no usage; what requests do is not kept")
+                return
+            except (Unanswered, NotLetIn) as error:
+                raise BackendError(str(error)) from error
+            except Refused as error:
+                # Sent again it would be refused again, and nothing else would ever get through.
+                log.error("%d usage records are lost: %s", len(documents), error)
+            # Requests go on in between.
+            await asyncio.sleep(0)
 
     async def touch(self, key_id: str) -> None:
         try:

@@ -14,11 +14,14 @@ from ak_guard.budgets.base import Grant, MultiWindowSupport, Promise, log, refun
 from ak_guard.budgets.documents import (
     ask_document,
     change_document,
+    held_from,
     lease_document,
     levels_from,
     outcome_from,
+    share_from,
     window_document,
 )
+from ak_guard.budgets.slots import SlotSupport
 from ak_guard.errors import BudgetError
 from ak_guard.loops import PerLoop
 
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from ak_guard.backends.http.debts import Batch
     from ak_guard.backends.http.wire import Wire
     from ak_guard.budgets.base import Ask, Change, Lease, Level, Shortfall
+    from ak_guard.budgets.slots import Share, Stake
     from ak_guard.budgets.windows import Window
 
 _NO_COUNTERS: Final = (
@@ -35,7 +39,7 @@ _NO_COUNTERS: Final = (
 )
 
 
-class HTTPStorage(MultiWindowSupport):
+class HTTPStorage(MultiWindowSupport, SlotSupport):
     """Counters of a key service. It decides by its own time and answers in the caller's.
 
     A take whose answer was lost is asked for again under the id of the call. Where the second one meets another process
@@ -78,6 +82,14 @@ class HTTPStorage(MultiWindowSupport):
 
     async def forget(self, subject: str) -> None:
         await self._told("/v1/restart", {"subject": subject, "windows": None})
+
+    async def hold_slots(self, subject: str, stake: Stake, *, now: float) -> Share:
+        asked = {"subject": subject, "stake": stake._asdict(), "now": now}
+        return share_from(await self._told("/v1/slots", asked))
+
+    async def held_slots(self, subjects: Sequence[str], *, now: float) -> list[int]:
+        answer = await self._told("/v1/slots/peek", {"subjects": list(subjects), "now": now})
+        return held_from(answer, len(subjects))
 
     def settle(self, subject: str, changes: Sequence[Change], *, now: float) -> None:
         self._debts.owe(subject, changes, now)

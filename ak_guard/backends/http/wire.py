@@ -49,6 +49,10 @@ class Refused(AkGuardError):
     """The service has answered that it will not."""
 
 
+class NotLetIn(Refused):
+    """The service does not know this client; that can be mended there, and what was asked stays good."""
+
+
 class Wire:
     """Of one event loop; opened with the first request. `on_back` is called when the service answers again."""
 
@@ -124,7 +128,7 @@ class Wire:
         if status in _NOT_OFFERED:
             raise NotOffered(f"the key service has no {method} {path}")
         if status in _NOT_LET_IN:
-            raise Refused(f"the key service does not accept the service token ({status})")
+            raise NotLetIn(f"the key service does not accept the service token ({status})")
         code = answer.get("code") if isinstance(answer, dict) else None
         raise Refused(f"the key service refused {method} {path} ({status}{f' {code}' if code else ''})")
 
