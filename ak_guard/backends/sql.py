@@ -36,7 +36,7 @@ from ak_guard.notation import parse_duration
 from ak_guard.records import ApiKey, Group, parse_limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
     from datetime import timedelta
 
     from sqlalchemy import Row, Table
@@ -94,6 +94,7 @@ class SQLBackend:
         self._listeners = Listeners(leases.drop, bulletin.heard)
         self._feeds = Feeds(self.bulletin, self._listeners)
         self._users = 0
+        self._finishing: list[Callable[[], Awaitable[None]]] = []
         renew = partial(self._move_to_newest_pepper, admin_tokens)
         self.tokens: TokenStore = SQLTokens(self.database, self._stored, renew)
         kept = usage_kept or os.environ.get("AK_GUARD_USAGE_KEPT") or _USAGE_KEPT
@@ -118,9 +119,14 @@ class SQLBackend:
         self._users -= 1
         if self._users <= 0:
             self._users = 0
+            for finish in self._finishing:
+                await finish()
             await self._feeds.aclose()
             await self.counters.aclose()
             await self.database.aclose()
+
+    def before_close(self, finish: Callable[[], Awaitable[None]]) -> None:
+        self._finishing.append(finish)
 
     def watch(self, listener: Callable[[str | None], None]) -> Callable[[], None]:
         return self._listeners.add(listener)
