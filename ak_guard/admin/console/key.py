@@ -1,0 +1,111 @@
+"""One key: what stands out, what it did, what is left to it, and what can be done with it."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from ak_guard.admin.console.explained import ask_of, explained
+from ak_guard.admin.console.fields import Option
+from ak_guard.admin.console.gauges import budget_lines
+from ak_guard.admin.console.history import history_of
+from ak_guard.admin.console.in_words import route_words
+from ak_guard.admin.console.keys import with_last_use
+from ak_guard.admin.console.rows import row_of
+from ak_guard.admin.console.usage import usage_of
+from ak_guard.admin.console.words import stands_out
+from ak_guard.errors import BudgetError, ConfigurationError, InputError, NotFound
+from ak_guard.listing import KeyFilter, ListedKey
+from ak_guard.records import DEFAULT_GROUP, Group
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from markupsafe import Markup
+    from starlette.responses import Response
+
+    from ak_guard.admin.console.visit import Visit
+    from ak_guard.status import Status
+
+#: How long an old secret may work on after a rotation.
+GRACES: Final = ("", "15m", "1h", "24h", "7d")
+
+
+async def show(visit: Visit, *, problem: Markup | None = None, at: str = "") -> Response:
+    """The whole page. `problem` is what was wrong with a form on it, which stands at `at`."""
+    key_id = visit.request.path_params["key_id"]
+    listed = await listed_key(visit, key_id)
+    key = listed.key
+    status = await _status(visit, key_id)
+    group = await _group(visit, key.group)
+    ask = ask_of(visit)
+    usage = await usage_of(visit, key_id)
+    row = row_of(listed, status, visit.tongue)
+    return await visit.page(
+        "key.html",
+        status=422 if problem else 200,
+        key=key,
+        row=row,
+        group=group,
+        routes=None if group is None else route_words(group, visit.tongue),
+        budgets=budget_lines(status, visit.tongue),
+        counters_away=status is None,
+        usage=usage,
+        words=stands_out(row, usage, visit.tongue),
+        ask=ask,
+        explained=await explained(visit, key_id, ask, group=group, status=status),
+        history=await history_of(visit, key_id),
+        graces=grace_options(visit),
+        once=secrets.token_urlsafe(16),
+        problem=problem,
+        problem_at=at,
+        stored_in=key.metadata.get("stored_in"),
+    )
+
+
+async def listed_key(visit: Visit, key_id: str) -> ListedKey:
+    """A key as it stands in the list; raises `NotFound`."""
+    key = await visit.keys.get(key_id)
+    page = await visit.keys.page(KeyFilter(search=key.id), limit=2)
+    listed = next((one for one in page.items if one.key.id == key.id), ListedKey(key))
+    return (await with_last_use(visit, [replace(listed, key=key)]))[0]
+
+
+async def _status(visit: Visit, key_id: str) -> Status | None:
+    try:
+        return await visit.keys.status(key_id)
+    except (BudgetError, ConfigurationError):
+        return None
+
+
+async def _group(visit: Visit, name: str) -> Group | None:
+    try:
+        return await visit.keys.get_group(name)
+    except NotFound:
+        return Group(DEFAULT_GROUP) if name == DEFAULT_GROUP else None
+
+
+def grace_options(visit: Visit) -> list[Option]:
+    """The graces in words."""
+    say = visit.tongue.say
+    words = {
+        "": say("none"),
+        "15m": say("%(n)s min", n=15),
+        "1h": say("%(n)s h", n=1),
+        "24h": say("%(n)s h", n=24),
+        "7d": visit.tongue.count("%(n)s day", "%(n)s days", 7),
+    }
+    return [Option(grace, words[grace], grace == "1h") for grace in GRACES]
+
+
+def lock_of(updated_at: datetime | None) -> str:
+    """What a form of a key carries, so that a change made meanwhile by somebody else is seen."""
+    return "" if updated_at is None else updated_at.isoformat()
+
+
+def as_grace(text: str) -> str | None:
+    """The grace that was chosen; raises `InputError` for one that is not offered."""
+    if text not in GRACES:
+        raise InputError("grace", f"{text!r} is none of those offered")
+    return text or None

@@ -1,0 +1,238 @@
+"""The list of keys: what stands out, search, filters, order, and a page of rows with their gauges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from ak_guard.admin.console.rows import Row, row_of
+from ak_guard.errors import BudgetError, ConfigurationError, InputError
+from ak_guard.listing import KeyCounts, KeyFilter
+from ak_guard.records import ENVIRONMENTS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from markupsafe import Markup
+    from starlette.responses import Response
+
+    from ak_guard.admin.console.tongue import Tongue
+    from ak_guard.admin.console.visit import Visit
+    from ak_guard.listing import KeyPage, ListedKey, State
+    from ak_guard.status import Status
+
+PAGE_SIZE: Final = 25
+#: So many keys are named under "Worth a look".
+LOOKED_AT: Final = 3
+
+_SORTS: Final = {"name": "name", "expires": "expires", "quota": "quota", "created": "-created"}
+_STATES: Final[tuple[State, ...]] = ("active", "disabled", "expired", "expiring", "endless")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One entry of a filter."""
+
+    value: str
+    word: Markup
+    chosen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    name: str
+    word: Markup
+    choices: tuple[Choice, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """What a column is sorted by when it is pressed, and how it is sorted now (`aria-sort`)."""
+
+    href: str
+    sorted: str
+
+
+async def show(visit: Visit) -> Response:
+    """The page of keys that the query asks for."""
+    where = wanted(visit)
+    sort = visit.asked("sort") or "-created"
+    problem: InputError | None = None
+    try:
+        page = await visit.keys.page(
+            where, sort=sort, after=visit.asked("after") or None, before=visit.asked("before") or None, limit=PAGE_SIZE
+        )
+    except InputError as error:
+        # An address that somebody wrote by hand, or a cursor of another order: the first page says so and goes on.
+        problem, sort, where = error, "-created", KeyFilter()
+        page = await visit.keys.page(where, sort=sort, limit=PAGE_SIZE)
+    statuses = await _statuses(visit, page)
+    rows = [
+        row_of(listed, None if statuses is None else statuses.get(listed.key.id), visit.tongue)
+        for listed in await with_last_use(visit, page.items)
+    ]
+    everything = page.counts if where == KeyFilter(state=where.state) else await visit.keys.counts()
+    return await visit.page(
+        "keys.html",
+        rows=rows,
+        counted=_counted(everything, visit.tongue),
+        everything=everything,
+        filters=await _filters(visit, where),
+        narrowed=where != KeyFilter(),
+        search=where.search or "",
+        looked_for=_looked_for(where, visit.tongue),
+        headings={name: _heading(visit, name, sort) for name in _SORTS},
+        sort=sort,
+        total=page.total,
+        next=_beside(visit, "after", page.next),
+        previous=_beside(visit, "before", page.previous),
+        problem=problem,
+        counters_away=statuses is None,
+        looks=[look for row in rows if (look := worth_a_look(row, visit))][:LOOKED_AT],
+    )
+
+
+def wanted(visit: Visit) -> KeyFilter:
+    """The filter that stands in the query; words it does not know ask for nothing."""
+    state = next((state for state in _STATES if state == visit.asked("state")), None)
+    environment = visit.asked("env")
+    return KeyFilter(
+        search=visit.asked("q") or None,
+        group=visit.asked("group") or None,
+        owner=visit.asked("owner") or None,
+        state=state,
+        environment=environment if environment in (*ENVIRONMENTS, "none") else None,
+    )
+
+
+async def with_last_use(visit: Visit, items: Sequence[ListedKey]) -> list[ListedKey]:
+    """The same keys with when and from where each was last used, in one question."""
+    used = await visit.keys.last_used([listed.key.id for listed in items])
+    return [
+        replace(listed, last_used_at=last.at, last_used_ip=last.ip) if (last := used.get(listed.key.id)) else listed
+        for listed in items
+    ]
+
+
+async def _statuses(visit: Visit, page: KeyPage) -> Mapping[str, Status] | None:
+    """The gauges of all rows in one question; None where the counters cannot be asked."""
+    try:
+        return await visit.keys.statuses([listed.key.id for listed in page.items])
+    except (BudgetError, ConfigurationError):
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One line of what is worth a look, and the one link that acts."""
+
+    key_id: str
+    name: str
+    kind: str
+    icon: str
+    words: Markup
+    action: Markup
+    path: str
+
+
+def worth_a_look(row: Row, visit: Visit) -> Look | None:
+    """Something about a key that a person should decide on: it is stopped, or it ends soon."""
+    tongue, key = visit.tongue, row.key
+    path = f"/keys/{key.id}"
+    if row.edge == "off":
+        return None
+    if row.gauges.quota is not None and row.gauges.quota.level == "full":
+        words = tongue.say("has used up its quota. Every call is refused until it is raised or reset.")
+        return Look(key.id, key.name, "bad", "full", words, tongue.say("Raise the quota"), f"{path}/edit#quota")
+    if row.soon and key.expires_at is not None:
+        words = tongue.say(
+            "ends in %(span)s, on %(moment)s.",
+            span=tongue.until(key.expires_at),
+            moment=tongue.moment(key.expires_at),
+        )
+        return Look(key.id, key.name, "warn", "clock", words, tongue.say("Extend"), f"{path}/edit#ends")
+    if row.gauges.level == "full":
+        words = tongue.say("has a full window. Calls are refused until it resets.")
+        return Look(key.id, key.name, "bad", "gauge", words, tongue.say("Look at it"), path)
+    return None
+
+
+def _counted(counts: KeyCounts, tongue: Tongue) -> Markup:
+    """The sentence under the title: how many there are, and in which states."""
+    parts = [tongue.count("%(n)s can call now", "%(n)s can call now", counts.active)]
+    if counts.disabled:
+        parts.append(tongue.count("%(n)s is disabled", "%(n)s are disabled", counts.disabled))
+    if counts.expired:
+        parts.append(tongue.count("%(n)s has expired", "%(n)s have expired", counts.expired))
+    if counts.expiring:
+        parts.append(tongue.count("%(n)s ends within a week", "%(n)s end within a week", counts.expiring))
+    head = tongue.count("%(n)s key:", "%(n)s keys:", counts.total)
+    return tongue.say("%(head)s %(parts)s.", head=head, parts=tongue.listed(parts))
+
+
+async def _filters(visit: Visit, where: KeyFilter) -> list[Filter]:
+    say = visit.tongue.say
+    groups = [group.name for group in await visit.keys.list_groups()]
+    if "default" not in groups:
+        groups.append("default")
+    states = {
+        "active": say("Active"),
+        "disabled": say("Disabled"),
+        "expired": say("Expired"),
+        "expiring": say("Ends within a week"),
+        "endless": say("Never expires"),
+    }
+    environments = {
+        "production": "prod",
+        "staging": "staging",
+        "development": "dev",
+        "test": "test",
+        "none": say("none in the name"),
+    }
+    return [
+        _filter("group", say("Group"), {name: name for name in groups}, where.group),
+        _filter("state", say("State"), states, where.state),
+        _filter("env", say("Environment"), environments, where.environment),
+    ]
+
+
+def _filter(name: str, word: Markup, choices: Mapping[str, object], chosen: str | None) -> Filter:
+    from markupsafe import escape  # noqa: PLC0415
+
+    # A group that is gone may still be asked for, so that its keys can be found.
+    extra: Sequence[str] = [chosen] if chosen and chosen not in choices else []
+    entries = [*choices.items(), *((value, value) for value in extra)]
+    return Filter(name, word, tuple(Choice(value, escape(text), value == chosen) for value, text in entries))
+
+
+def _looked_for(where: KeyFilter, tongue: Tongue) -> Markup:
+    parts = []
+    if where.search:
+        parts.append(tongue.say("“%(search)s”", search=where.search))
+    if where.group:
+        parts.append(tongue.say("group %(group)s", group=where.group))
+    if where.owner:
+        parts.append(tongue.say("owner %(owner)s", owner=where.owner))
+    if where.state:
+        parts.append(tongue.say("one state"))
+    if where.environment:
+        parts.append(tongue.say("environment %(name)s", name=where.environment))
+    return tongue.listed(parts)
+
+
+def _heading(visit: Visit, name: str, sort: str) -> Heading:
+    field = _SORTS[name].removeprefix("-")
+    now = "descending" if sort == f"-{field}" else "ascending" if sort == field else ""
+    # Pressed again, a column turns round.
+    then = field if now == "descending" else f"-{field}" if now else _SORTS[name]
+    return Heading(_again(visit, sort=then), now)
+
+
+def _beside(visit: Visit, side: str, cursor: str | None) -> str | None:
+    return None if cursor is None else _again(visit, **{side: cursor})
+
+
+def _again(visit: Visit, **changed: str) -> str:
+    """The same list, with the same filters and order but for what is named."""
+    kept = {name: visit.asked(name) for name in ("q", "group", "state", "env", "owner", "sort")}
+    return visit.href("/", **{**kept, **changed})
