@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ak_guard.address import ClientResolver, IPSet
 from ak_guard.backends import CountsBudgets, KeyLookup, backend_from_url
-from ak_guard.backends.base import KeepsUsage
+from ak_guard.backends.base import KeepsUsage, TellsClosing
 from ak_guard.backends.cached import CachedLookup
 from ak_guard.backends.workers import KnowsWorkers
 from ak_guard.budgets import Leases, MemoryStorage, counters_from
@@ -132,7 +132,11 @@ def _recorder(options: Options, backend: KeyLookup) -> Recorder | None:
         raise ConfigurationError(f"usage: {type(backend).__name__} keeps no usage; give a function that takes it")
     if keeps is None or not (options.usage or (options.usage is None and keeps.keeps_usage_durably)):
         return None
-    return Recorder(keeps.add_usage)
+    recorder = Recorder(keeps.add_usage)
+    if isinstance(backend, TellsClosing):
+        # An app without lifespan tells nobody when it ends.
+        backend.before_close(recorder.aclose)
+    return recorder
 
 
 def open_backend(backend: object) -> KeyLookup:

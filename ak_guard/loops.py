@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Generic, TypeVar
+from weakref import WeakSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,3 +59,37 @@ class PerLoop(Generic[T]):
             held = [value for _, value in self._held.values()]
             self._held.clear()
             return held
+
+
+class Wakes:
+    """Callbacks of several event loops that any thread may call, each in its own loop. Who drops one is forgotten."""
+
+    def __init__(self) -> None:
+        self._held: WeakSet[Wake] = WeakSet()
+        self._lock = threading.Lock()
+
+    def add(self, callback: Callable[[], None]) -> Wake:
+        """To be held as long as it shall be called; calling it calls the callback at once."""
+        wake = Wake(callback)
+        with self._lock:
+            self._held.add(wake)
+        return wake
+
+    def call(self) -> None:
+        """Call all of them soon."""
+        with self._lock:
+            held = list(self._held)
+        for wake in held:
+            with suppress(RuntimeError):  # its loop is closed
+                wake.loop.call_soon_threadsafe(wake)
+
+
+class Wake:
+    """One callback, and the event loop that it belongs to."""
+
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self._callback = callback
+
+    def __call__(self) -> None:
+        self._callback()

@@ -112,6 +112,10 @@ class KeyManager:
         self._groups = {group.name: group for group in group_list(groups or outside.get("groups", ()))}
         self._actor = checked_text("actor", actor)
         self._clock = clock
+        #: Where quotas are counted, and windows where no other storage is named.
+        self.counters: MultiWindowSupport = self._quotas
+        #: Seconds since the epoch.
+        self.clock: Callable[[], float] = clock
 
     async def __aenter__(self) -> Self:
         if isinstance(self.backend, Closable):

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import pytest
 from blockbuster import blockbuster_ctx
 
 from ak_guard import KeyManager
-from ak_guard.backends import MemoryBackend, SQLBackend
 from ak_guard.testing import ManualClock
+from tests.backends import BACKENDS, opened
 from tests.databases import Databases
 
 if TYPE_CHECKING:
@@ -64,18 +63,11 @@ def databases() -> Iterator[Databases]:
     made.close()
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgres", "mysql"])
+@pytest.fixture(params=BACKENDS)
 async def backend(request: pytest.FixtureRequest, tmp_path: Path, databases: Databases) -> AsyncIterator[KeyStore]:
     """Every backend; what a test says of one holds for all."""
-    if request.param == "memory":
-        yield MemoryBackend()
-        return
-    sqlite = nullcontext(f"sqlite:///{tmp_path}/keys.db")
-    with sqlite if request.param == "sqlite" else databases.migrated(request.param) as url:
-        store = SQLBackend(url, own_time=False)
-        await store.start()
+    async with opened(request.param, tmp_path, databases) as store:
         yield store
-        await store.aclose()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from ak_guard.errors import AkGuardError
 from ak_guard.loops import PerLoop
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -26,10 +26,21 @@ MAX_REQUESTS: Final = 4_096
 _BODY_SECONDS: Final = 10.0
 
 
-class Gate:
-    """Lets through who has a token; the bodies of the others are not even read. `open_paths` need none."""
+class KeyService:
+    """Lets through who has a token; the bodies of the others are not even read. `open_paths` need none.
 
-    def __init__(self, app: ASGIApp, *, checks: Sequence[TokenCheck], open_paths: Collection[str]) -> None:
+    `hang_up`, called in the event loop that serves, ends the polls that wait for a change, so that a server can stop.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        checks: Sequence[TokenCheck],
+        open_paths: Collection[str],
+        hang_up: Callable[[], None],
+    ) -> None:
+        self.hang_up: Callable[[], None] = hang_up
         self._app = app
         self._checks = checks
         self._open_paths = frozenset(open_paths)

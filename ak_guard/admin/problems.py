@@ -48,6 +48,11 @@ def problem(
     )
 
 
+def answer(document: Mapping[str, Any]) -> JSONResponse:
+    """What was asked for, which nobody on the way may keep."""
+    return JSONResponse(document, headers={"Cache-Control": "no-store"})
+
+
 def code_of(status: int) -> str:
     """The code for a status that a framework chose."""
     return _CODES.get(status, "internal" if status >= 500 else "bad_request")

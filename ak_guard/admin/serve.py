@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.routing import Mount
@@ -11,21 +11,23 @@ from starlette.routing import Mount
 from ak_guard.admin.console.app import console_app
 from ak_guard.admin.running import running
 from ak_guard.admin.service import service_app
+from ak_guard.admin.service_tokens import Remembered
 from ak_guard.admin.tokens import AdminTokens
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from ak_guard.admin.gate import KeyService
     from ak_guard.admin.service_tokens import TokenCheck
     from ak_guard.manager import KeyManager
 
 
 def serve_app(
     keys: KeyManager, *, service_tokens: Iterable[str] | None = None, service_checks: Sequence[TokenCheck] = ()
-) -> ASGIApp:
-    """The key service under `/v1/`, the console at the root.
+) -> Served:
+    """The key service under `/v1/`, for service tokens and admin tokens with the role `service`; the console at `/`.
 
     The app opens the store of `keys` when it starts and closes it when it stops.
 
@@ -38,9 +40,18 @@ def serve_app(
         async with running(keys):
             yield
 
-    service = service_app(keys, tokens=service_tokens, checks=service_checks)
-    console = console_app(keys, tokens=AdminTokens(keys))
-    return Starlette(routes=[Mount("/v1", app=_Whole(service)), Mount("/", app=console)], lifespan=lifespan)
+    tokens = AdminTokens(keys)
+    service = service_app(keys, tokens=service_tokens, checks=[Remembered(tokens.serves), *service_checks])
+    console = console_app(keys, tokens=tokens)
+    return Served(service, routes=[Mount("/v1", app=_Whole(service)), Mount("/", app=console)], lifespan=lifespan)
+
+
+class Served(Starlette):
+    """What is served; `hang_up` ends what waits for a change, so that a server can stop."""
+
+    def __init__(self, service: KeyService, **options: Any) -> None:
+        super().__init__(**options)
+        self.hang_up: Callable[[], None] = service.hang_up
 
 
 class _Whole:

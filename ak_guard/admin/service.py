@@ -8,18 +8,22 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any, Final
 
-from fastapi import FastAPI, Request, Response, Security
+from fastapi import APIRouter, FastAPI, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp
 
 from ak_guard.admin import models
-from ak_guard.admin.gate import Gate
-from ak_guard.admin.problems import code_of, problem
+from ak_guard.admin.gate import KeyService
+from ak_guard.admin.problems import answer, code_of, problem
+from ak_guard.admin.relay import Relay
 from ak_guard.admin.running import running
+from ak_guard.admin.service_budgets import budget_routes
+from ak_guard.admin.service_changes import change_routes
+from ak_guard.admin.service_slots import slot_routes
 from ak_guard.admin.service_tokens import ServiceTokens, TokenCheck
+from ak_guard.admin.service_usage import usage_routes
+from ak_guard.backends.bulletin import Posts
 from ak_guard.backends.documents import VERSION, found_document
 from ak_guard.errors import BackendError, BudgetError
 from ak_guard.manager import KeyManager
@@ -53,12 +57,15 @@ def service_app(
     *,
     tokens: Iterable[str] | None = None,
     checks: Sequence[TokenCheck] = (),
-) -> ASGIApp:
+    own_time: bool = True,
+) -> KeyService:
     """An ASGI app that answers guards elsewhere (`HTTPBackend`) over the store of `keys`, under `/v1/`.
 
     `tokens` are the service tokens, newest first (default: `AK_GUARD_SERVICE_TOKENS`, separated by commas); `checks`
     are asked beside them. With neither, everybody is refused. Served by itself the app opens and closes the store; what
-    mounts it has to do that, as `serve_app` does. Raises `ConfigurationError` for a token that is easily guessed.
+    mounts it has to do that, as `serve_app` does. Budgets are counted beside the keys, by the time of the service; with
+    `own_time=False` the guard's own clock rules, as a test with a clock to move needs it. Raises `ConfigurationError`
+    for a token that is easily guessed.
     """
 
     @asynccontextmanager
@@ -66,6 +73,7 @@ def service_app(
         async with running(keys):
             yield
 
+    bulletin = keys.backend.bulletin if isinstance(keys.backend, Posts) else None
     api = FastAPI(
         title="ak_guard key service",
         version=str(VERSION),
@@ -79,20 +87,35 @@ def service_app(
         redirect_slashes=False,
     )
     _add_problems(api)
-    _add_keys(api, keys)
-    return Gate(api, checks=[ServiceTokens(tokens), *checks], open_paths=[_HEALTH, _OPENAPI])
+    api.include_router(_key_routes(keys))
+    api.include_router(budget_routes(keys.counters, keys.clock if own_time else None))
+    api.include_router(slot_routes(keys.counters, keys.clock if own_time else None))
+    api.include_router(usage_routes(keys.backend))
+    relay = None if bulletin is None else Relay(bulletin)
+    if bulletin is not None and relay is not None:
+        api.include_router(change_routes(bulletin, relay, keys.backend))
+    return KeyService(
+        api,
+        checks=[ServiceTokens(tokens), *checks],
+        open_paths=[_HEALTH, _OPENAPI],
+        hang_up=(lambda: None) if relay is None else relay.hang_up,
+    )
 
 
-def _add_keys(api: FastAPI, keys: KeyManager) -> None:
-    @api.get(_HEALTH, response_model=models.Health)
+def _key_routes(keys: KeyManager) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.get(_HEALTH, response_model=models.Health)
     async def health() -> Response:
         """Whether the service can be asked. Needs no token."""
-        return _answer({"status": "ok", "protocol": VERSION})
+        return answer({"status": "ok", "protocol": VERSION})
 
-    @api.post("/v1/resolve", response_model=models.Resolved)
+    @routes.post("/v1/resolve", response_model=models.Resolved)
     async def resolve(asked: models.Resolve) -> Response:
         """Who holds the secret with this digest? `key` is null when nobody does."""
-        return _answer(found_document(await keys.backend.find(bytes.fromhex(asked.digest))))
+        return answer(found_document(await keys.backend.find(bytes.fromhex(asked.digest))))
+
+    return routes
 
 
 def _add_problems(api: FastAPI) -> None:
@@ -121,7 +144,3 @@ def _field(where: Sequence[Any]) -> str:
     """The name of a member as a person would write it: `asks.0.need`. Names may be nonsense, too."""
     name = ".".join(str(part) for part in where[1:]) or str(where[0])
     return name.encode("utf-8", "backslashreplace").decode()[:_LONGEST_FIELD]
-
-
-def _answer(document: dict[str, Any]) -> Response:
-    return JSONResponse(document, headers={"Cache-Control": "no-store"})

@@ -7,6 +7,8 @@ import hmac
 import os
 from typing import TYPE_CHECKING, Final, Protocol
 
+from cachetools import TTLCache
+
 from ak_guard.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -16,6 +18,9 @@ TOKENS_VARIABLE: Final = "AK_GUARD_SERVICE_TOKENS"
 
 _LEAST: Final = 16
 _MOST: Final = 512
+# A token that was revoked is good for so long at most.
+_REMEMBERED_SECONDS: Final = 1.0
+_REMEMBERED: Final = 1_024
 
 
 class TokenCheck(Protocol):
@@ -49,6 +54,22 @@ class ServiceTokens:
     async def __call__(self, digest: bytes) -> bool:
         # All are compared, whichever it is.
         return sum(hmac.compare_digest(digest, known) for known in self._digests) > 0
+
+
+class Remembered:
+    """Another check, asked about the same good token once a second at most."""
+
+    def __init__(self, check: TokenCheck) -> None:
+        self._check = check
+        self._good: TTLCache[bytes, None] = TTLCache(_REMEMBERED, _REMEMBERED_SECONDS)
+
+    async def __call__(self, digest: bytes) -> bool:
+        if digest in self._good:
+            return True
+        good = await self._check(digest)
+        if good:
+            self._good[digest] = None
+        return good
 
 
 def token_digest(token: bytes) -> bytes:

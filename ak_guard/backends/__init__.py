@@ -1,4 +1,4 @@
-"""Who is it: where keys are kept. `memory://`, `sqlite:///keys.db`, `postgresql://…`, or any object with `find`."""
+"""Who is it: where keys are kept. `memory://`, `sqlite:///keys.db`, `https://keys.internal`, or what has `find`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from ak_guard.listing import KeyCounts, KeyFilter, KeyPage, ListedKey
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ak_guard.backends.http import HTTPBackend
     from ak_guard.backends.sql import SQLBackend
 
 __all__ = [
     "Closable",
     "CountsBudgets",
     "Found",
+    "HTTPBackend",
     "KeyCounts",
     "KeyFilter",
     "KeyLookup",
@@ -32,9 +34,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # SQLAlchemy is imported only by those who ask for it.
+    # SQLAlchemy and httpx2 are imported only by those who ask for them.
     if name == "SQLBackend":
         return _sql_backend("sql")
+    if name == "HTTPBackend":
+        return _http_backend()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -46,6 +50,20 @@ def _sql_backend(extra: str) -> type[SQLBackend]:
             f"backend: {error.name} is not installed; run: pip install 'ak_guard[{extra}]'"
         ) from error
     return SQLBackend
+
+
+def _http_backend() -> type[HTTPBackend]:
+    try:
+        from ak_guard.backends.http import HTTPBackend  # noqa: PLC0415
+    except ImportError as error:
+        raise ConfigurationError(
+            f"backend: {error.name} is not installed; run: pip install 'ak_guard[http]'"
+        ) from error
+    return HTTPBackend
+
+
+def _http(url: str) -> KeyLookup:
+    return _http_backend()(url)
 
 
 def _memory(url: str) -> KeyStore:
@@ -67,17 +85,19 @@ def _mysql(url: str) -> KeyStore:
 
 
 # The driver behind a plus is judged by whoever opens the database.
-_SCHEMES: dict[str, Callable[[str], KeyStore]] = {
+_SCHEMES: dict[str, Callable[[str], KeyLookup]] = {
     "memory": _memory,
     "sqlite": _sqlite,
     "postgresql": _postgres,
     "postgres": _postgres,
     "mysql": _mysql,
     "mariadb": _mysql,
+    "http": _http,
+    "https": _http,
 }
 
 
-def backend_from_url(url: str) -> KeyStore:
+def backend_from_url(url: str) -> KeyLookup:
     """Open what a URL names. Raises `ConfigurationError` when nothing understands it."""
     scheme = url.partition(":")[0].partition("+")[0]
     try:
@@ -85,6 +105,6 @@ def backend_from_url(url: str) -> KeyStore:
     except KeyError:
         raise ConfigurationError(
             f"backend: {scheme!r} is not understood; write memory://, sqlite:///keys.db, "
-            "postgresql://user@host/name or mysql://user@host/name"
+            "postgresql://user@host/name, mysql://user@host/name or https://keys.internal"
         ) from None
     return make(url)

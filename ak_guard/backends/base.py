@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from ak_guard.audit import AuditEntry, AuditFilter, Note
     from ak_guard.budgets.base import MultiWindowSupport
@@ -137,6 +137,18 @@ class KeepsUsage(Protocol):
         """Keep these records. The same `batch_id` again is the same batch after a lost reply: it counts once.
 
         Raises `BackendError` when they could not be kept; whoever sends them then does so again.
+        """
+        ...
+
+
+@runtime_checkable
+class TellsClosing(Protocol):
+    """A backend for whose end others have something to finish."""
+
+    def before_close(self, finish: Callable[[], Awaitable[None]]) -> None:
+        """Await `finish` whenever the last user leaves, before anything is closed: who writes behind writes then.
+
+        It must not raise. Without it a late write would open again what was closed.
         """
         ...
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from ak_guard.backends.base import Found
 from ak_guard.errors import BackendError
+from ak_guard.news import Entry, News, Report, Roll
 from ak_guard.records import ApiKey, Group, parse_limits
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ def key_document(key: ApiKey) -> dict[str, Any]:
         "owner": key.owner,
         "metadata": dict(key.metadata),
         "hint": key.hint,
+        "replaces": key.replaces,
+        "replaced_by": key.replaced_by,
+        "max_concurrency": key.max_concurrency,
     }
 
 
@@ -77,8 +81,7 @@ def found_from(document: object) -> Found | None:
             _optional(answer.get("valid_until"), _number),
         )
     except (LookupError, TypeError, ValueError, OverflowError) as error:
-        # The answer itself may hold what nobody should read in a log.
-        raise BackendError(f"the key service gave an answer that cannot be read ({_told(error)})") from error
+        raise _unreadable(error) from error
 
 
 def key_from(document: Mapping[str, Any]) -> ApiKey:
@@ -99,6 +102,9 @@ def key_from(document: Mapping[str, Any]) -> ApiKey:
         owner=_optional(document.get("owner"), _str),
         metadata=_mapping(document.get("metadata", {})),
         hint=_str(document.get("hint", "")),
+        replaces=_optional(document.get("replaces"), _str),
+        replaced_by=_optional(document.get("replaced_by"), _str),
+        max_concurrency=_optional(document["max_concurrency"], _whole),
     )
 
 
@@ -112,6 +118,78 @@ def group_from(document: Mapping[str, Any]) -> Group:
         multiplier=_str(document["multiplier"]),
         enabled=_bool(document["enabled"]),
     )
+
+
+def news_document(news: News) -> dict[str, Any]:
+    return {
+        "revision": news.revision,
+        "keys": [key_id for key_id in news.key_ids if key_id is not None],
+        "all": None in news.key_ids,
+    }
+
+
+def news_from(document: object) -> News:
+    """Read what changed. Raises `BackendError` for what cannot be understood."""
+    try:
+        news = _mapping(document)
+        keys: tuple[str | None, ...] = _texts(news["keys"])
+        return News(_whole(news["revision"]), (None,) if _bool(news["all"]) else keys)
+    except (LookupError, TypeError, ValueError) as error:
+        raise _unreadable(error) from error
+
+
+def revision_from(document: object) -> int:
+    """Read from where a worker follows. Raises `BackendError` for what cannot be understood."""
+    try:
+        return _whole(_mapping(document)["revision"])
+    except (LookupError, TypeError) as error:
+        raise _unreadable(error) from error
+
+
+def report_document(report: Report) -> dict[str, Any]:
+    return {**report._asdict(), "counters": report.counters.splitlines()}
+
+
+def report_from(document: Mapping[str, Any]) -> Report:
+    """What a worker says of itself, from a document that was checked."""
+    return Report(**{**document, "counters": "\n".join(document["counters"])})
+
+
+def roll_document(roll: Roll) -> dict[str, Any]:
+    workers = [
+        {
+            "id": entry.id,
+            "name": entry.name,
+            "started_at": entry.started_at,
+            "seen_at": entry.beat_at,
+            "stale_seconds": entry.stale_seconds,
+            "counters": entry.counters.splitlines(),
+            "revision": entry.revision,
+        }
+        for entry in roll.entries
+    ]
+    return {"revision": roll.revision, "now": roll.now, "workers": workers}
+
+
+def roll_from(document: object) -> Roll:
+    """Read who follows. Raises `BackendError` for what cannot be understood."""
+    try:
+        roll = _mapping(document)
+        entries = [
+            Entry(
+                _str(worker["id"]),
+                _str(worker["name"]),
+                _number(worker["started_at"]),
+                _number(worker["seen_at"]),
+                _whole(worker["revision"]),
+                _number(worker["stale_seconds"]),
+                "\n".join(_texts(worker["counters"])),
+            )
+            for worker in map(_mapping, _list(roll["workers"]))
+        ]
+        return Roll(_whole(roll["revision"]), _number(roll["now"]), entries)
+    except (LookupError, TypeError, ValueError) as error:
+        raise _unreadable(error) from error
 
 
 def _text(moment: datetime | None) -> str | None:
@@ -153,10 +231,14 @@ def _number(value: object) -> float:
     return float(value)
 
 
-def _texts(value: object) -> tuple[str, ...]:
+def _list(value: object) -> list[object]:
     if not isinstance(value, list):
         raise TypeError("no list")
-    return tuple(_str(entry) for entry in value)
+    return cast("list[object]", value)
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(_str(entry) for entry in _list(value))
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
@@ -165,5 +247,7 @@ def _mapping(value: object) -> Mapping[str, Any]:
     return cast("Mapping[str, Any]", value)
 
 
-def _told(error: Exception) -> str:
-    return f"{error} is missing" if isinstance(error, KeyError) else type(error).__name__
+def _unreadable(error: Exception) -> BackendError:
+    # The answer itself may hold what nobody should read in a log.
+    told = f"{error} is missing" if isinstance(error, KeyError) else type(error).__name__
+    return BackendError(f"the key service gave an answer that cannot be read ({told})")

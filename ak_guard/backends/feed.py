@@ -11,22 +11,22 @@ import socket
 from typing import TYPE_CHECKING, Any, Final
 
 from ak_guard.backends.workers import BEAT_SECONDS
-from ak_guard.database import presence
-from ak_guard.database.line import Line
 from ak_guard.errors import AkGuardError, BackendError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from ak_guard.backends.bulletin import Bulletin
     from ak_guard.backends.watch import Listeners
-    from ak_guard.database.changes import News
-    from ak_guard.database.engine import Database
+    from ak_guard.news import News, Report
 
 log: Final = logging.getLogger(__name__)
 
 #: How often the store is asked for changes, in seconds.
 POLL_SECONDS: Final = 0.25
 
+# Between two questions where each answer waits for news.
+_BREATH_SECONDS: Final = 0.01
 # An answer that takes longer is taken for an outage.
 _ANSWER_SECONDS: Final = 5.0
 # Whoever stops does not wait longer for a store that is away.
@@ -34,20 +34,20 @@ _GOODBYE_SECONDS: Final = 2.0
 
 
 class Feed:
-    """Of one event loop: tells `listeners` of each change in the database, and the database that it was told.
+    """Of one event loop: tells `listeners` of each change on the bulletin, and the bulletin that it was told.
 
-    It runs while somebody listens. Its worker is entered in the database before `ready` is true, so nothing can be
+    It runs while somebody listens. Its worker is entered there before `ready` is true, so nothing can be
     remembered by anybody whom an administrator cannot see. When it ends, everything remembered is dropped, because from
-    then on nobody would hear of a change. `report` gives what a worker says of itself, by column.
+    then on nobody would hear of a change. `report` gives what a worker says of itself.
     """
 
-    def __init__(self, database: Database, listeners: Listeners, report: Callable[[], dict[str, Any]]) -> None:
-        self._database = database
+    def __init__(self, bulletin: Bulletin, listeners: Listeners, report: Callable[[], Report]) -> None:
+        self._bulletin = bulletin
         self._listeners = listeners
         self._own = report
         # Made here and not at import: a process that was forked must not pass for its parent.
         self._id = secrets.token_hex(16)
-        self._name = f"{socket.gethostname()}:{os.getpid()}"
+        self._name = worker_name()
         self._applied = 0
         self._entered = False
         self.ended: bool = False
@@ -125,18 +125,12 @@ class Feed:
         await self._leave()
 
     async def _report(self) -> None:
-        report = {"name": self._name, **self._own()}
-        async with self._database.write(BackendError) as connection:
-            if not self._entered:
-                # From here on a row may be there, also when no answer says so.
-                self._entering = True
-                newest = await presence.enter(connection, self._id, report)
-            else:
-                newest = report["revision"] = self._applied
-                if not await presence.beat(connection, self._id, report):
-                    await presence.enter(connection, self._id, report)
-        if not self._entered:
-            self._applied, self._entered = newest, True
+        if self._entered:
+            await self._bulletin.beat(self._id, self._own()._replace(revision=self._applied))
+            return
+        # From here on it may be listed there, also when no answer says so.
+        self._entering = True
+        self._applied, self._entered = await self._bulletin.enter(self._id, self._own()), True
 
     async def _leave(self) -> None:
         self._closing.add(asyncio.current_task())
@@ -148,21 +142,24 @@ class Feed:
         if not entering:
             return
         try:
-            async with asyncio.timeout(_GOODBYE_SECONDS), self._database.write(BackendError) as connection:
-                await presence.leave(connection, self._id)
+            async with asyncio.timeout(_GOODBYE_SECONDS):
+                await self._bulletin.leave(self._id)
         except (AkGuardError, TimeoutError):
             log.warning("the store is away; worker %s stays listed there until it is taken for ended", self._name)
 
     async def _follow(self) -> None:
-        line = Line(self._database, self._poll_now.set)
+        line = self._bulletin.line(self._poll_now.set)
         outage = _Outage()
+        # First a pause: what was read on entering is news enough, and a loop of one request opens no line.
+        pause = POLL_SECONDS
         try:
             while True:
-                # First a pause: what was read on entering is news enough, and a loop of one request opens no line.
-                await _wait(self._poll_now, POLL_SECONDS)
+                await _wait(self._poll_now, pause)
                 self._poll_now.clear()
+                pause = POLL_SECONDS
                 if not self._entered:
                     continue
+                asked_at = self._loop.time()
                 try:
                     async with asyncio.timeout(_ANSWER_SECONDS):
                         news = await line.news_after(self._applied)
@@ -171,8 +168,12 @@ class Feed:
                     await line.close()
                     continue
                 outage.ended()
-                if news is not None and news.revision != self._applied:
+                is_new = news is not None and news.revision != self._applied
+                if news is not None and is_new:
                     await self._apply(news)
+                # Whoever is said to wait for news and does not is still not asked all the time.
+                if self._bulletin.waits and (is_new or self._loop.time() - asked_at >= POLL_SECONDS):
+                    pause = _BREATH_SECONDS
         except asyncio.CancelledError:
             self._closing.add(asyncio.current_task())
             await line.close()
@@ -185,6 +186,11 @@ class Feed:
             await asyncio.sleep(0)
         self._applied = news.revision
         self._report_now.set()
+
+
+def worker_name() -> str:
+    """What this process is called in lists of workers."""
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 class _Outage:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from ak_guard.audit import Entered, Trail, entered
 from ak_guard.backends.base import Found
+from ak_guard.backends.memory_bulletin import MemoryBulletin
 from ak_guard.backends.tokens import MemoryTokens
 from ak_guard.backends.watch import Listeners
+from ak_guard.backends.workers import follow_all, listed
 from ak_guard.budgets.memory import MemoryStorage
 from ak_guard.errors import InputError, NotFound
 from ak_guard.listing import STATES, KeyCounts, ListedKey, matches, rank, standing, states_of
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ak_guard.audit import AuditEntry, AuditFilter, Note
+    from ak_guard.backends.bulletin import SharedBulletin
     from ak_guard.backends.tokens import TokenStore
+    from ak_guard.backends.workers import Confirmation, Worker
     from ak_guard.budgets.base import MultiWindowSupport
     from ak_guard.listing import KeyFilter, Walk
     from ak_guard.records import ApiKey, Group
@@ -43,7 +47,8 @@ class MemoryBackend:
         self._keys: dict[str, ApiKey] = {}
         self._secrets: dict[bytes, tuple[str, float | None]] = {}
         self._groups: dict[str, Group] = {}
-        self._listeners = Listeners()
+        self.bulletin: SharedBulletin = (bulletin := MemoryBulletin())
+        self._listeners = Listeners(bulletin.announce)
         self._trail = Trail()
         self._usage = RecentUsage()
         self.counters: MultiWindowSupport = MemoryStorage()
@@ -58,6 +63,19 @@ class MemoryBackend:
 
     def watch(self, listener: Callable[[str | None], None]) -> Callable[[], None]:
         return self._listeners.add(listener)
+
+    def guarded(self, *, stale: float, counters: str) -> None:
+        """Nothing: a guard in this process is told of changes directly."""
+
+    async def touch(self, key_id: str) -> None:
+        self._listeners.tell(key_id)
+
+    async def workers(self) -> list[Worker]:
+        """Those in other processes, which a key service tells of changes."""
+        return await listed(self.bulletin)
+
+    async def confirm(self, *, timeout: float) -> Confirmation:  # noqa: ASYNC109  # late is an answer, not an error
+        return await follow_all(self.bulletin, timeout=timeout)
 
     async def insert(self, key: ApiKey, digest: bytes, *, note: Note) -> None:
         if digest in self._secrets:

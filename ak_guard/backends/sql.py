@@ -18,10 +18,12 @@ from ak_guard.audit import Entered, entered
 from ak_guard.backends.base import Found
 from ak_guard.backends.feeds import Feeds
 from ak_guard.backends.watch import Listeners
+from ak_guard.backends.workers import follow_all, listed
 from ak_guard.budgets.leases import Leases
 from ak_guard.budgets.sql import SQLStorage
 from ak_guard.database import audit as trail
 from ak_guard.database.admin_tokens import SQLTokens
+from ak_guard.database.bulletin import DatabaseBulletin
 from ak_guard.database.changes import announce
 from ak_guard.database.condition import Condition, condition
 from ak_guard.database.engine import Database
@@ -34,13 +36,14 @@ from ak_guard.notation import parse_duration
 from ak_guard.records import ApiKey, Group, parse_limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
     from datetime import timedelta
 
     from sqlalchemy import Row, Table
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from ak_guard.audit import AuditEntry, AuditFilter, Note
+    from ak_guard.backends.bulletin import SharedBulletin
     from ak_guard.backends.tokens import TokenStore
     from ak_guard.backends.workers import Confirmation, Worker
     from ak_guard.budgets.base import MultiWindowSupport
@@ -87,9 +90,11 @@ class SQLBackend:
         self.database: Database = Database(url)
         leases = Leases(SQLStorage(self.database, own_time=own_time))
         self.counters: MultiWindowSupport = leases
-        self._listeners = Listeners(leases.drop)
-        self._feeds = Feeds(self.database, self._listeners)
+        self.bulletin: SharedBulletin = (bulletin := DatabaseBulletin(self.database))
+        self._listeners = Listeners(leases.drop, bulletin.heard)
+        self._feeds = Feeds(self.bulletin, self._listeners)
         self._users = 0
+        self._finishing: list[Callable[[], Awaitable[None]]] = []
         renew = partial(self._move_to_newest_pepper, admin_tokens)
         self.tokens: TokenStore = SQLTokens(self.database, self._stored, renew)
         kept = usage_kept or os.environ.get("AK_GUARD_USAGE_KEPT") or _USAGE_KEPT
@@ -114,9 +119,14 @@ class SQLBackend:
         self._users -= 1
         if self._users <= 0:
             self._users = 0
+            for finish in self._finishing:
+                await finish()
             await self._feeds.aclose()
             await self.counters.aclose()
             await self.database.aclose()
+
+    def before_close(self, finish: Callable[[], Awaitable[None]]) -> None:
+        self._finishing.append(finish)
 
     def watch(self, listener: Callable[[str | None], None]) -> Callable[[], None]:
         return self._listeners.add(listener)
@@ -153,10 +163,10 @@ class SQLBackend:
         return await self._usage.last_used(ids)
 
     async def workers(self) -> list[Worker]:
-        return await self._feeds.workers()
+        return await listed(self.bulletin)
 
     async def confirm(self, *, timeout: float) -> Confirmation:  # noqa: ASYNC109  # late is an answer, not an error
-        return await self._feeds.confirm(timeout)
+        return await follow_all(self.bulletin, timeout=timeout)
 
     async def condition(self) -> Condition:
         """What state the database is in; nothing of it is changed. Raises `BackendError` when it cannot be reached."""

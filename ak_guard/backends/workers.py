@@ -6,12 +6,15 @@ import asyncio
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, Self, runtime_checkable
 
 from ak_guard.errors import AkGuardError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
+
+    from ak_guard.backends.bulletin import SharedBulletin
+    from ak_guard.news import Entry
 
 #: A worker says so often that it lives, in seconds.
 BEAT_SECONDS: Final = 5.0
@@ -42,17 +45,17 @@ class Worker:
     silent: bool
 
     @classmethod
-    def of(cls, row: Any, *, newest: int, now: float) -> Self:
-        """From a row of the store and the store's time; what was known just before the next report was due counts."""
+    def of(cls, entry: Entry, *, newest: int, now: float) -> Self:
+        """From what the store knows and the store's time; what was known just before the next report was due counts."""
         return cls(
-            id=row.id,
-            name=row.name,
-            started_at=datetime.fromtimestamp(row.started_at, UTC),
-            seen_at=datetime.fromtimestamp(row.beat_at, UTC),
-            good_until=datetime.fromtimestamp(row.beat_at + BEAT_SECONDS + row.stale_seconds, UTC),
-            behind=max(0, newest - row.revision),
-            counters=tuple(row.counters.splitlines()),
-            silent=now - row.beat_at >= 2 * BEAT_SECONDS,
+            id=entry.id,
+            name=entry.name,
+            started_at=datetime.fromtimestamp(entry.started_at, UTC),
+            seen_at=datetime.fromtimestamp(entry.beat_at, UTC),
+            good_until=datetime.fromtimestamp(entry.beat_at + BEAT_SECONDS + entry.stale_seconds, UTC),
+            behind=max(0, newest - entry.revision),
+            counters=tuple(entry.counters.splitlines()),
+            silent=now - entry.beat_at >= 2 * BEAT_SECONDS,
         )
 
 
@@ -107,6 +110,24 @@ class KnowsWorkers(Protocol):
     async def confirm(self, *, timeout: float) -> Confirmation:  # noqa: ASYNC109  # late is an answer, not an error
         """Wait until every running worker follows all changes made so far, `timeout` seconds at most."""
         ...
+
+
+async def listed(bulletin: SharedBulletin) -> list[Worker]:
+    """Those that are running, or may be."""
+    return [worker for _, worker in await _alive(bulletin, 0)]
+
+
+async def follow_all(bulletin: SharedBulletin, *, timeout: float) -> Confirmation:  # noqa: ASYNC109  # as `confirm`
+    """Wait until every worker has applied what is the newest revision now."""
+    wanted = (await bulletin.roll()).revision
+    return await confirmed(lambda: _alive(bulletin, wanted), timeout=timeout)
+
+
+async def _alive(bulletin: SharedBulletin, wanted: int) -> list[tuple[bool, Worker]]:
+    """Everybody who may still act on what was known before a revision, and whether they have applied it."""
+    newest, now, entries = await bulletin.roll()
+    found = [(entry.revision >= wanted, Worker.of(entry, newest=newest, now=now)) for entry in entries]
+    return [(done, worker) for done, worker in found if now < worker.good_until.timestamp()]
 
 
 async def confirmed(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from ak_guard.budgets.purse import Purse
+    from ak_guard.budgets.queue import Owed
     from ak_guard.budgets.slots import Slots
     from ak_guard.budgets.windows import Window
 
@@ -199,6 +200,17 @@ class MultiWindowSupport(ABC):
             await self.flush()
         except BudgetError:
             log.error("what was still to be charged could not be written; the store of budgets is away")
+
+
+class SettlesOnce(MultiWindowSupport):
+    """A storage that knows settlements again by the id under which somebody else sent them."""
+
+    @abstractmethod
+    async def settle_once(self, batch_id: str, owed: Sequence[Owed], *, known: Sequence[str]) -> None:
+        """Settle a batch, unless it was settled before; returns once it is written.
+
+        `known` are batches of which it is known that they are written: their ids need not be kept.
+        """
 
 
 class SpendsAtOnce(MultiWindowSupport):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ak_guard.budgets import rows
 from ak_guard.budgets.base import Shortfall
 from ak_guard.budgets.lent import Open, next_deadline
-from ak_guard.budgets.slots import Holder, share
+from ak_guard.budgets.slots import noted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ak_guard.budgets.base import Grant
     from ak_guard.budgets.queue import Op, Owed
     from ak_guard.budgets.rows import Rows
-    from ak_guard.budgets.slots import Share, Stake
+    from ak_guard.budgets.slots import Holder, Share, Stake
 
 
 @dataclass(slots=True, eq=False)
@@ -84,14 +84,10 @@ class Book:
 
     def _hold(self, subject: str, stake: Stake, now: float) -> Share:
         holders = self.holders.setdefault(subject, {})
-        others = [at for worker, at in holders.items() if worker != stake.worker and now < at.deadline]
-        mine = holders.get(stake.worker)
-        if mine is not None and stake.number <= mine.number:
-            # It was overtaken, and nobody waits for it any more.
-            return share(stake._replace(want=stake.floor), others)
-        found = share(stake, others)
-        holders[stake.worker] = Holder(found.held, stake.want, stake.number, now + stake.seconds)
-        self.staked.add((subject, stake.worker))
+        before = holders.get(stake.worker)
+        found = noted(holders, stake, now)
+        if holders.get(stake.worker) is not before:
+            self.staked.add((subject, stake.worker))
         return found
 
     def _end(self, lease_id: str, unspent: Mapping[str, int]) -> None:

@@ -66,6 +66,8 @@ class Batch:
     owed: list[Owed]
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     unsure: bool = False
+    #: Whether somebody else chose the id, and may send the batch again.
+    foreign: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -119,6 +121,13 @@ class WriteQueue:
                 before, _ = self._owed.get(at, (None, now))
                 units = change.units + (before.units if before else 0)
                 self._owed[at] = (Change(change.window, units, change.generation), now)
+
+    def owe_once(self, batch_id: str, owed: Sequence[Owed]) -> None:
+        """Add settlements under an id of somebody else, who may have sent them before."""
+        with self._lock:
+            # Of those that are being written now, the next transaction finds out by itself.
+            if all(batch.id != batch_id for batch in self._unsure):
+                self._unsure.append(Batch(list(owed), batch_id, unsure=True, foreign=True))
 
     @property
     def pending(self) -> bool:

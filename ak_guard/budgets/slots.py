@@ -122,6 +122,18 @@ def share(stake: Stake, others: Iterable[Holder]) -> Share:
     return Share(max(stake.floor, min(stake.want, stake.limit - taken)), taken, lacking > 0)
 
 
+def noted(holders: dict[str, Holder], stake: Stake, now: float) -> Share:
+    """Note what a worker says among the holders of one subject, by worker, and tell what comes of it."""
+    others = [holder for worker, holder in holders.items() if worker != stake.worker and now < holder.deadline]
+    mine = holders.get(stake.worker)
+    if mine is not None and stake.number <= mine.number:
+        # It was overtaken, and nobody waits for it any more.
+        return share(stake._replace(want=stake.floor), others)
+    found = share(stake, others)
+    holders[stake.worker] = Holder(found.held, stake.want, stake.number, now + stake.seconds)
+    return found
+
+
 class SlotSupport(ABC):
     """Beside `MultiWindowSupport`: a storage in which workers hold slots until a deadline, after which they are free.
 
@@ -135,3 +147,23 @@ class SlotSupport(ABC):
     @abstractmethod
     async def held_slots(self, subjects: Sequence[str], *, now: float) -> list[int]:
         """What all workers hold of each. Raises `BudgetError`."""
+
+
+class HeldInMemory(SlotSupport):
+    """Slots of several workers that this process alone knows."""
+
+    def __init__(self) -> None:
+        self._holders: dict[str, dict[str, Holder]] = {}
+
+    async def hold_slots(self, subject: str, stake: Stake, *, now: float) -> Share:
+        holders = self._holders.setdefault(subject, {})
+        for worker in [worker for worker, holder in holders.items() if now >= holder.deadline]:
+            if worker != stake.worker:
+                del holders[worker]
+        return noted(holders, stake, now)
+
+    async def held_slots(self, subjects: Sequence[str], *, now: float) -> list[int]:
+        return [
+            sum(holder.held for holder in self._holders.get(subject, {}).values() if now < holder.deadline)
+            for subject in subjects
+        ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from limits.aio.storage import Storage
 
 from ak_guard.budgets import rows
-from ak_guard.budgets.base import Change, Grant, Level, Promise, Row, Shortfall, log
+from ak_guard.budgets.base import Change, Grant, Level, Promise, Row, SettlesOnce, Shortfall, log
 from ak_guard.budgets.book import Book
 from ak_guard.budgets.lent import Open, held
 from ak_guard.budgets.queue import Op, WriteQueue
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from ak_guard.budgets.base import Ask, Lease
-    from ak_guard.budgets.queue import Batch
+    from ak_guard.budgets.queue import Batch, Owed
     from ak_guard.budgets.rows import Rows
     from ak_guard.budgets.slots import Share, Stake
     from ak_guard.budgets.windows import Window
@@ -39,7 +39,7 @@ _PAUSE_SECONDS: Final = 0.02
 _SWEEP_EVERY: Final = 64
 
 
-class SQLStorage(SingleCounters, Storage, SlotSupport):
+class SQLStorage(SingleCounters, Storage, SettlesOnce, SlotSupport):
     """A storage of `limits` in the database of the keys.
 
     Takes that arrive together share a transaction, which locks before it reads; so they are exact over any number of
@@ -84,6 +84,11 @@ class SQLStorage(SingleCounters, Storage, SlotSupport):
 
     def settle(self, subject: str, changes: Sequence[Change], *, now: float) -> None:
         self._queue.owe(subject, changes, now)
+
+    async def settle_once(self, batch_id: str, owed: Sequence[Owed], *, known: Sequence[str]) -> None:
+        self._known += known
+        self._queue.owe_once(batch_id, owed)
+        await self._queue.put(Op("flush"))
 
     async def flush(self) -> None:
         if self._queue.pending:
@@ -139,7 +144,7 @@ class SQLStorage(SingleCounters, Storage, SlotSupport):
                 await asyncio.sleep(_PAUSE_SECONDS * attempt * random.random())  # noqa: S311  # spreads those who met
             else:
                 break
-        self._known += [batch.id for batch in batches]
+        self._known += [batch.id for batch in batches if not batch.foreign]
         self._writes += 1
         self._told = max(self._told, _told(ops))
         return outcomes

@@ -18,6 +18,7 @@ from ak_guard.manager import KeyManager
 _KEEP_ALIVE_SECONDS: Final = 75
 # Whoever still waits for changes then is cut off, and asks again elsewhere.
 _GRACE_SECONDS: Final = 3
+_BACKLOG: Final = 2_048
 
 Backend = Annotated[
     str | None,
@@ -50,7 +51,15 @@ def serve(
     typer.echo(json.dumps({"url": url}) if desk.as_json else f"serving on {url}")
     if not os.environ.get(TOKENS_VARIABLE):
         desk.note(f"{TOKENS_VARIABLE} is not set, so no guard may ask the key service")
-    server = uvicorn.Server(
+
+    class Server(uvicorn.Server):
+        """Whoever waits for a change is answered before the server waits for those it answers."""
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            app.hang_up()
+            await super().shutdown(sockets)
+
+    server = Server(
         uvicorn.Config(
             app,
             log_level="warning",
@@ -74,6 +83,8 @@ def _listener(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+        # Whoever reads where it is may come before the server is up.
+        listener.listen(_BACKLOG)
     except OSError as error:
         raise ConfigurationError(f"port: cannot listen on {host}:{port} ({error.strerror})") from error
     return listener

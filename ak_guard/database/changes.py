@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import delete, func, insert, select, text, update
 
 from ak_guard.database.now import store_now
 from ak_guard.database.tables import changes, revision
+from ak_guard.news import News
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -23,13 +24,6 @@ _PRUNE_EVERY: Final = 100
 _PRUNE_BATCH: Final = 500
 # More at once are not read one by one.
 _READ_AT_MOST: Final = 1_000
-
-
-class News(NamedTuple):
-    """The newest revision, and the ids of the keys that changed on the way to it; None: anything may have changed."""
-
-    revision: int
-    key_ids: tuple[str | None, ...]
 
 
 async def current_revision(connection: AsyncConnection) -> int:

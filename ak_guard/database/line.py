@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import text
 
-from ak_guard.database.changes import CHANNEL, News, news_after
+from ak_guard.database.changes import CHANNEL, news_after
 from ak_guard.errors import BackendError
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from ak_guard.database.engine import Database
+    from ak_guard.news import News
 
 _DATA_VERSION: Final = text("PRAGMA data_version")
 

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import delete, insert, or_, select, update
 
 from ak_guard.database.changes import current_revision
 from ak_guard.database.now import store_now
 from ak_guard.database.tables import workers
+from ak_guard.news import Entry, Roll
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 # Whoever was killed leaves a row behind. It is of interest while its worker might be alive, and a while longer.
 _SWEPT_AFTER: Final = 3_600.0
-
-
-class Roll(NamedTuple):
-    """All rows as they stand at `now` by the store's clock, in seconds since the epoch, and the newest revision."""
-
-    revision: int
-    now: float
-    rows: Sequence[Row[Any]]
 
 
 async def enter(connection: AsyncConnection, worker_id: str, report: dict[str, Any]) -> int:
@@ -55,4 +45,5 @@ async def leave(connection: AsyncConnection, worker_id: str) -> None:
 async def roll(connection: AsyncConnection) -> Roll:
     """Everybody, the longest running first."""
     rows = (await connection.execute(select(workers).order_by(workers.c.started_at, workers.c.id))).all()
-    return Roll(await current_revision(connection), await store_now(connection), rows)
+    entries = [Entry(**row._mapping) for row in rows]  # noqa: SLF001  # SQLAlchemy's public name for it
+    return Roll(await current_revision(connection), await store_now(connection), entries)

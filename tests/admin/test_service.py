@@ -124,7 +124,7 @@ async def test_the_text_of_a_key_sent_by_mistake_is_not_repeated(
     caplog.set_level(logging.DEBUG)
     issued = await keys.create("prod-api")
     answer = await client.post("/v1/resolve", json={"digest": issued.secret})
-    assert answer.json()["errors"] == [{"field": "digest", "problem": "String should match pattern '^[0-9a-f]{64}$'"}]
+    assert [error["field"] for error in answer.json()["errors"]] == ["digest"]
     assert issued.secret not in answer.text + caplog.text
 
 

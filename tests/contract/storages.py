@@ -6,10 +6,14 @@ import uuid
 from contextlib import asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Final
 
-from ak_guard.budgets import MemoryStorage
+from ak_guard import KeyManager
+from ak_guard.backends import HTTPBackend, MemoryBackend, SQLBackend
+from ak_guard.backends.http.storage import HTTPStorage
+from ak_guard.budgets import Leases, MemoryStorage
 from ak_guard.budgets.redis import RedisStorage
 from ak_guard.budgets.sql import SQLStorage
 from ak_guard.database.engine import Database
+from tests.served import TOKEN, served
 from tests.services import url_of
 
 if TYPE_CHECKING:
@@ -19,12 +23,14 @@ if TYPE_CHECKING:
     from tests.databases import Databases
 
 SHARED: Final = ("sqlite", "postgres", "mysql", "redis")
+#: A key service over one of them.
+HTTP: Final = ("http over memory", "http over sqlite")
 
 
 @asynccontextmanager
 async def opened(
     kind: str, folder: Path, databases: Databases
-) -> AsyncIterator[MemoryStorage | SQLStorage | RedisStorage]:
+) -> AsyncIterator[MemoryStorage | SQLStorage | RedisStorage | HTTPStorage]:
     if kind == "memory":
         yield MemoryStorage()
         return
@@ -33,6 +39,16 @@ async def opened(
         yield redis
         await redis.reset()
         await redis.aclose()
+        return
+    if kind in HTTP:
+        over = MemoryBackend() if "memory" in kind else SQLBackend(f"sqlite:///{folder}/keys.db")
+        with served(KeyManager(over), own_time=False) as url:
+            backend = HTTPBackend(url, token=TOKEN)
+            await backend.start()
+            assert isinstance(backend.counters, Leases)
+            assert isinstance(backend.counters.store, HTTPStorage)
+            yield backend.counters.store
+            await backend.aclose()
         return
     sqlite = nullcontext(f"sqlite:///{folder}/keys.db")
     with sqlite if kind == "sqlite" else databases.migrated(kind) as url:

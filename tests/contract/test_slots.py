@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ak_guard.budgets.slots import Share, SlotSupport, Stake
-from tests.contract.storages import SHARED, opened
+from tests.contract.storages import HTTP, SHARED, opened
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ SECONDS = 6.0
 LIMIT = 5
 
 
-@pytest.fixture(params=SHARED)
+@pytest.fixture(params=[*SHARED, *HTTP])
 async def store(request: pytest.FixtureRequest, tmp_path: Path, databases: Databases) -> AsyncIterator[SlotSupport]:
     async with opened(request.param, tmp_path, databases) as found:
         assert isinstance(found, SlotSupport)

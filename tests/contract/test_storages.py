@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ak_guard.budgets import Ask, Change, Grant, Lease, MultiWindowSupport, Quota, Shortfall, Window
-from tests.contract.storages import SHARED, opened
+from tests.contract.storages import HTTP, SHARED, opened
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -22,7 +22,7 @@ DAY = Window(20, 86_400, name="1d")
 QUOTA = Quota(25)
 
 
-@pytest.fixture(params=["memory", *SHARED])
+@pytest.fixture(params=["memory", *SHARED, *HTTP])
 async def storage(
     request: pytest.FixtureRequest, tmp_path: Path, databases: Databases
 ) -> AsyncIterator[MultiWindowSupport]:

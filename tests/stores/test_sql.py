@@ -275,3 +275,16 @@ async def test_the_last_user_closes(url: str, clock: ManualClock) -> None:
             assert (await keys.get(issued.key.id)).name == "test-key"
         assert client.get("/", headers=bearer(issued.secret)).status_code == 200
     assert not list(backend.database._pools.drain())
+
+
+async def test_what_requests_did_is_written_when_the_database_is_closed_and_opens_it_not_again(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/keys.db"
+    backend = SQLBackend(url)
+    await backend.start()
+    issued = await KeyManager(backend).create("prod-api")
+    # No lifespan, as under a plain test client: only the backend knows of its end.
+    async with client_for(ApiKeyMiddleware(echo_app(), backend=backend)) as client:
+        assert (await client.get("/", headers=bearer(issued.secret))).status_code == 200
+        await backend.aclose()
+    async with KeyManager(url) as keys:
+        assert (await keys.usage(issued.key.id)).calls == 1

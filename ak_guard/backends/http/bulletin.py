@@ -1,0 +1,108 @@
+"""The bulletin of a key service: changes come over a poll that waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from ak_guard.backends.documents import news_from, report_document, revision_from, roll_from
+from ak_guard.backends.http.wire import NotOffered, Refused, Unanswered
+from ak_guard.errors import AkGuardError, BackendError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ak_guard.backends.bulletin import Line
+    from ak_guard.backends.http.wire import Wire
+    from ak_guard.loops import PerLoop
+    from ak_guard.news import News, Report, Roll
+
+log: Final = logging.getLogger("ak_guard")
+
+# Shorter than a follower waits for any answer.
+_WAIT_SECONDS: Final = 4.0
+
+
+class ServiceBulletin:
+    """Asks the service. One that offers no changes is not followed: what is known is asked again when it is old."""
+
+    waits = True
+
+    def __init__(self, wires: PerLoop[Wire]) -> None:
+        self._wires = wires
+        self._follows = True
+        self._lists = True
+
+    async def enter(self, worker_id: str, report: Report) -> int:
+        try:
+            if self._lists:
+                answer = await self._wires.get().told("PUT", _path(worker_id), report_document(report))
+                return revision_from(answer)
+        except NotOffered:
+            self._lists = False
+            log.warning("this key service lists no workers, so nobody can wait for this one to follow a change")
+        except AkGuardError as error:
+            raise BackendError(str(error)) from error
+        return await self._newest()
+
+    async def beat(self, worker_id: str, report: Report) -> None:
+        if self._lists:
+            await self._told("PUT", _path(worker_id), report_document(report))
+
+    async def leave(self, worker_id: str) -> None:
+        if self._lists:
+            await self._told("DELETE", _path(worker_id))
+
+    async def roll(self) -> Roll:
+        return roll_from(await self._told("GET", "/v1/workers"))
+
+    async def news_after(self, applied: int, wait: float = 0.0) -> News:
+        query = {"since": str(applied), "wait": f"{wait:g}"}
+        return news_from(await self._told("GET", "/v1/changes", query=query, waits=wait))
+
+    def line(self, _: Callable[[], None]) -> Line:
+        return _Poll(self)
+
+    async def wait_for_news(self, applied: int) -> News | None:
+        if not self._follows:
+            await asyncio.sleep(_WAIT_SECONDS)
+            return None
+        news = await self.news_after(applied, _WAIT_SECONDS)
+        return None if news.revision == applied else news
+
+    async def _newest(self) -> int:
+        """From where to follow, where no worker can be entered."""
+        try:
+            return news_from(await self._wires.get().told("GET", "/v1/changes", query={"since": "0"})).revision
+        except NotOffered:
+            self._follows = False
+            log.warning(
+                "this key service tells no changes; what is known is asked again when it is older than cache_ttl"
+            )
+            return 0
+        except (Unanswered, Refused) as error:
+            raise BackendError(str(error)) from error
+
+    async def _told(self, method: str, path: str, document: object = None, **how: object) -> object:
+        try:
+            return await self._wires.get().told(method, path, document, **how)
+        except (Unanswered, Refused, NotOffered) as error:
+            raise BackendError(str(error)) from error
+
+
+class _Poll:
+    """A line to the service: its pool has the connections."""
+
+    def __init__(self, bulletin: ServiceBulletin) -> None:
+        self._bulletin = bulletin
+
+    async def news_after(self, applied: int) -> News | None:
+        return await self._bulletin.wait_for_news(applied)
+
+    async def close(self) -> None:
+        return
+
+
+def _path(worker_id: str) -> str:
+    return f"/v1/workers/{worker_id}"

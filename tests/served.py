@@ -1,0 +1,104 @@
+"""A key service over some store, in a thread of its own, and what asks it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from contextlib import asynccontextmanager, contextmanager
+from functools import cache, wraps
+from typing import TYPE_CHECKING, Any
+
+from ak_guard import KeyManager
+from ak_guard.admin import service_app
+from ak_guard.backends import HTTPBackend
+from tests.support import running
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from starlette.types import Receive, Scope, Send
+
+    from ak_guard.admin.gate import KeyService
+    from ak_guard.backends import KeyStore
+
+TOKEN = "service-token-of-these-tests"
+
+_CHANGES = ("insert", "change", "delete", "add_secret", "put_group", "delete_group", "touch")
+
+
+class _House:
+    """One server for all tests of a process; each key service has a path of its own there."""
+
+    def __init__(self) -> None:
+        self._services: dict[str, KeyService] = {}
+        self._numbers = itertools.count(1)
+
+    @contextmanager
+    def room(self, service: KeyService) -> Iterator[str]:
+        """The path of a service, as long as this lasts."""
+        path = f"/{next(self._numbers)}"
+        self._services[path] = service
+        yield path
+        del self._services[path]
+        self.loop.call_soon_threadsafe(service.hang_up)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            self.loop = asyncio.get_running_loop()
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            return
+        path = "/" + scope["path"].split("/")[1]
+        await self._services[path]({**scope, "root_path": path}, receive, send)
+
+
+@cache
+def _house() -> tuple[_House, str]:
+    house = _House()
+    # It ends with the process.
+    opened = running(house)
+    _OPEN.append(opened)
+    return house, opened.__enter__()
+
+
+_OPEN: list[Any] = []
+
+
+@contextmanager
+def served(keys: KeyManager, *, own_time: bool = True) -> Iterator[str]:
+    """Where the key service of this manager can be asked, with `TOKEN`."""
+    house, url = _house()
+    with house.room(service_app(keys, tokens=[TOKEN], own_time=own_time)) as path:
+        yield url + path
+
+
+@asynccontextmanager
+async def across_the_wire(store: KeyStore) -> AsyncIterator[Any]:
+    """What guards are given where a key service stands between them and the store."""
+    with served(KeyManager(store), own_time=False) as url:
+        asking = HTTPBackend(url, token=TOKEN)
+        await asking.start()
+        yield _AcrossTheWire(store, asking)
+        await asking.aclose()
+
+
+class _AcrossTheWire:
+    """People change keys in the store, and wait for those who follow; all that guards ask goes to the key service."""
+
+    def __init__(self, store: KeyStore, asking: HTTPBackend) -> None:
+        theirs = {name: getattr(store, name) for name in dir(store) if not name.startswith("_")}
+        ours = {name: getattr(asking, name) for name in dir(asking) if not name.startswith("_")}
+        changes = {name: _confirmed(theirs[name], asking) for name in _CHANGES}
+        # As attributes of its own, so that it is seen to have what the protocols ask for.
+        vars(self).update({**theirs, **ours, **changes})
+
+
+def _confirmed(change: Any, asking: HTTPBackend) -> Any:
+    @wraps(change)
+    async def confirmed(*args: Any, **more: Any) -> Any:
+        outcome = await change(*args, **more)
+        assert (await asking.confirm(timeout=5.0)).complete
+        return outcome
+
+    return confirmed
