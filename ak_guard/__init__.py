@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from ak_guard.errors import AkGuardError, BackendError, BudgetError, ConfigurationError, InputError, NotFound
+from ak_guard.errors import (
+    AkGuardError,
+    BackendError,
+    BudgetError,
+    ConfigurationError,
+    Conflict,
+    InputError,
+    NotFound,
+    Repeated,
+)
 from ak_guard.manager import Issued, KeyManager
 from ak_guard.middleware import ApiKeyMiddleware
 from ak_guard.records import Admission, ApiKey, Decision, Denial, Group, Limit
@@ -15,6 +24,7 @@ __all__ = [
     "BackendError",
     "BudgetError",
     "ConfigurationError",
+    "Conflict",
     "Decision",
     "Denial",
     "Group",
@@ -23,4 +33,5 @@ __all__ = [
     "KeyManager",
     "Limit",
     "NotFound",
+    "Repeated",
 ]

@@ -8,12 +8,18 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from itertools import count, islice
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ak_guard.records import ApiKey, Group
 
+if TYPE_CHECKING:
+    from ak_guard.tokens import AdminToken
+
 #: How the actions begin that are done to groups.
 GROUP_ACTIONS: Final = "group."
+
+#: So long a request to create a key is known again.
+ONCE_SECONDS: Final = 86_400
 
 # A process keeps so many in memory.
 _KEPT: Final = 10_000
@@ -22,17 +28,29 @@ _LEFT_OUT: Final = frozenset({"id", "created_at", "updated_at", "replaced_by"})
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
+class Once(NamedTuple):
+    """What tells a request to create a key that comes again: its name, and what it asks for, both as digests in hex."""
+
+    name: str
+    content: str
+
+
 class Note(NamedTuple):
     """Who makes a change, as which action (`key.disable`) and when, in seconds since the epoch.
 
     Handed to a backend with each change, so that both are written in one transaction; what it was before and after, the
     backend adds. `about` is what no field of the record says, such as until when an old secret is good.
+
+    The change is made only where the record is still of this `version` (see `ak_guard.versions`; None: of any), and
+    the key of a request only `once`.
     """
 
     actor: str
     action: str
     at: float
     about: Mapping[str, Any] = _NOTHING
+    version: str | None = None
+    once: Once | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +106,20 @@ def entered(note: Note, before: ApiKey | Group | None, after: ApiKey | Group | N
         was, became = ({name: of[name] for name in changed} for of in (was, became))
     key_id = record.id if isinstance(record, ApiKey) else None
     return Entered(note.at, note.actor, note.action, key_id, record.name, was, {**became, **note.about})
+
+
+def made_token(note: Note, token: AdminToken) -> Entered:
+    """The entry for an admin token that was made."""
+    return Entered(note.at, note.actor, note.action, None, token.name, {}, _token(token))
+
+
+def revoked_token(note: Note, token: AdminToken) -> Entered:
+    """The entry for an admin token that was revoked."""
+    return Entered(note.at, note.actor, note.action, None, token.name, _token(token), {})
+
+
+def _token(token: AdminToken) -> dict[str, Any]:
+    return {"id": token.id, "role": token.role, "expires_at": _plain(token.expires_at), "hint": token.hint}
 
 
 def _fields(record: ApiKey | Group | None) -> dict[str, Any]:

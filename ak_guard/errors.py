@@ -7,11 +7,18 @@ world failed:
     ├── ConfigurationError       the setup cannot work; the text says what to change
     ├── InputError(ValueError)   a value given to the manager is wrong; `.field` names it
     ├── NotFound(LookupError)    no key or group has this name
+    ├── Conflict                 somebody else changed it meanwhile
+    ├── Repeated                 this was asked for before, and made then
     ├── BackendError             the store of keys cannot be reached or answers nonsense
     └── BudgetError              the store of quotas and windows cannot be reached
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class AkGuardError(Exception):
@@ -40,6 +47,29 @@ class InputError(AkGuardError, ValueError):
 
 class NotFound(AkGuardError, LookupError):
     """No key or group is known by this id or name."""
+
+
+class Conflict(AkGuardError):
+    """What was to be changed is not what it was when it was looked at: somebody else changed it. Nothing was done."""
+
+
+class Repeated(AkGuardError):
+    """A request to create a key came again; nothing was made. `key_id` is the key that the first one made.
+
+    `same` says whether it asked for the same key.
+    """
+
+    def __init__(self, key_id: str, *, same: bool) -> None:
+        super().__init__("this request was made before" if same else "this request was made before, for another key")
+        self.key_id = key_id
+        self.same = same
+
+    def __reduce__(self) -> tuple[Callable[..., Repeated], tuple[str, bool]]:
+        return _repeated, (self.key_id, self.same)
+
+
+def _repeated(key_id: str, same: bool) -> Repeated:
+    return Repeated(key_id, same=same)
 
 
 class BackendError(AkGuardError):

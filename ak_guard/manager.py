@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 import time
 from copy import copy
 from dataclasses import replace as replace_fields
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from ak_guard import custom_keys, inputs, keys, tokens
 from ak_guard.address import parse_address
 from ak_guard.assembly import open_backend, open_counters
-from ak_guard.audit import AuditFilter, Note
+from ak_guard.audit import AuditFilter, Note, Once
 from ak_guard.backends.base import Closable, KeepsAudit, KeyStore, ReadsUsage
 from ak_guard.backends.counted import SameCounters
 from ak_guard.backends.workers import Confirmation, KnowsWorkers, Unconfirmed, Worker
@@ -40,6 +42,7 @@ from ak_guard.settings import configured, group_list
 from ak_guard.status import Status
 from ak_guard.subject import group_of, key_budget
 from ak_guard.usage.summaries import DAY, Period
+from ak_guard.versions import version_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -162,13 +165,15 @@ class KeyManager:
         metadata: Mapping[str, Any] | None = None,
         enabled: bool = True,
         replaces: str | None = None,
+        request_id: str | None = None,
     ) -> Issued:
         """Create a key; its secret is in the answer and nowhere else.
 
         `key` is a text chosen by the caller instead of a generated one (see `ak_guard.custom_keys`). `limits` None
         takes the group's, an empty list means none. `max_concurrency` is how many of its requests may run at once.
         `expires_in` is a duration such as `30d`. `replaces` is the id of a key in whose place this one comes; each then
-        names the other.
+        names the other. A `request_id`, chosen by the caller, makes sure that the same request, sent again within a day
+        because its answer was lost, makes no second key: it raises `Repeated`.
         """
         now = self._clock()
         secret = self._secret(key)
@@ -194,7 +199,11 @@ class KeyManager:
             hint=keys.hint(secret),
             replaces=None if replaces is None else (await self.get(replaces)).id,
         )
-        await self.backend.insert(made, keys.digest(secret.encode()), note=self._note("key.create"))
+        note = self._note("key.create")
+        if request_id is not None:
+            chosen = None if key is None else made.hint
+            note = note._replace(once=self._once(request_id, made, [chosen, str(expires_at), str(expires_in)]))
+        await self.backend.insert(made, keys.digest(secret.encode()), note=note)
         return Issued(made, secret)
 
     async def get(self, key_id: str) -> ApiKey:
@@ -264,8 +273,12 @@ class KeyManager:
         owner: str | _Omitted | None = OMITTED,
         metadata: Mapping[str, Any] | _Omitted | None = OMITTED,
         enabled: bool | _Omitted = OMITTED,
+        version: str | None = None,
     ) -> ApiKey:
-        """Change the fields that are given; None clears one. What was used of quota and windows stays."""
+        """Change the fields that are given; None clears one. What was used of quota and windows stays.
+
+        With `version` (that of `version_of`) only as long as nobody has changed the key since; else `Conflict`.
+        """
         changes: dict[str, Any] = {}
         if not isinstance(name, _Omitted):
             changes["name"] = inputs.name(name)
@@ -294,7 +307,7 @@ class KeyManager:
         action = "key.update"
         if list(changes) == ["enabled"]:
             action = "key.enable" if changes["enabled"] else "key.disable"
-        return await self._change(key_id, changes, action)
+        return await self._change(key_id, changes, action, version=version)
 
     async def disable(self, key_id: str, *, wait: float | None = None) -> ApiKey:
         """Refuse this key from now on; `enable` lets it in again.
@@ -311,18 +324,21 @@ class KeyManager:
         """Let this key in again."""
         return await self.update(key_id, enabled=True)
 
-    async def delete(self, key_id: str, *, wait: float | None = None) -> None:
-        """Remove a key for good, with its secrets and counters. `wait` is that of `disable`."""
+    async def delete(self, key_id: str, *, wait: float | None = None, version: str | None = None) -> None:
+        """Remove a key for good, with its secrets and counters. `wait` is that of `disable`, `version` of `update`."""
         inputs.wait("wait", wait)
-        await self.backend.delete(_known_shape(key_id), note=self._note("key.delete"))
+        note = self._note("key.delete")._replace(version=version)
+        await self.backend.delete(_known_shape(key_id), note=note)
         for counters in {id(store): store for store in (self._quotas, self._windows)}.values():
             await counters.forget(f"key/{key_id}")
         await self._confirmed(wait)
 
-    async def rotate(self, key_id: str, *, grace: Span | None = "1h", key: str | None = None) -> Issued:
+    async def rotate(
+        self, key_id: str, *, grace: Span | None = "1h", key: str | None = None, version: str | None = None
+    ) -> Issued:
         """Give a key a new secret; the old one works on for `grace` (None: not at all). All else stays, also the id.
 
-        To be sure that no guard lets the old secret in any more, `confirm` afterwards.
+        `version` is that of `update`. To be sure that no guard lets the old secret in any more, `confirm` afterwards.
         """
         now = self._clock()
         current = await self.get(key_id)
@@ -330,7 +346,7 @@ class KeyManager:
         until = now if grace is None else now + inputs.grace(grace)
         renewed = replace_fields(current, hint=keys.hint(secret), updated_at=datetime.fromtimestamp(now, UTC))
         old = {"old_secret_until": datetime.fromtimestamp(until, UTC).isoformat()}
-        note = self._note("key.rotate", old)
+        note = self._note("key.rotate", old)._replace(version=version)
         await self.backend.add_secret(renewed, keys.digest(secret.encode()), old_until=until, note=note)
         return Issued(await self.backend.get(key_id), secret)
 
@@ -356,7 +372,7 @@ class KeyManager:
         inputs.wait("wait", wait)
         addresses = None if allow_ips is None else inputs.networks("allow_ips", allow_ips)
         about = {"since": datetime.fromtimestamp(begin, UTC).isoformat()}
-        key = await self._change(key_id, {"enabled": False}, "key.leak", about)
+        key = await self._change(key_id, {"enabled": False}, "key.leak", about=about)
         problems: list[str] = []
         usage: UsageSummary | None = None
         confirmation: Confirmation | None = None
@@ -504,9 +520,10 @@ class KeyManager:
         await self.backend.put_group(group, create=True, note=self._note("group.create"))
         return group
 
-    async def update_group(self, group: Group) -> Group:
-        """Replace the group of this name; keys of the group follow at once."""
-        await self.backend.put_group(group, create=False, note=self._note("group.update"))
+    async def update_group(self, group: Group, *, version: str | None = None) -> Group:
+        """Replace the group of this name; keys of the group follow at once. `version` is that of `update`."""
+        note = self._note("group.update")._replace(version=version)
+        await self.backend.put_group(group, create=False, note=note)
         return group
 
     async def get_group(self, name: str) -> Group:
@@ -517,9 +534,9 @@ class KeyManager:
         """All groups by name."""
         return await self.backend.list_groups()
 
-    async def delete_group(self, name: str) -> None:
+    async def delete_group(self, name: str, *, version: str | None = None) -> None:
         """Remove a group. Its keys are refused with `group_not_allowed` until they get another one."""
-        await self.backend.delete_group(name, note=self._note("group.delete"))
+        await self.backend.delete_group(name, note=self._note("group.delete")._replace(version=version))
 
     # What happened
 
@@ -639,11 +656,23 @@ class KeyManager:
         return key_budget(key, group, windows=self._windows, quotas=self._quotas, clock=self._clock)
 
     async def _change(
-        self, key_id: str, changes: Mapping[str, Any], action: str, about: Mapping[str, Any] | None = None
+        self,
+        key_id: str,
+        changes: Mapping[str, Any],
+        action: str,
+        *,
+        about: Mapping[str, Any] | None = None,
+        version: str | None = None,
     ) -> ApiKey:
-        note = self._note(action, about)
+        note = self._note(action, about)._replace(version=version)
         moved = {**changes, "updated_at": datetime.fromtimestamp(note.at, UTC)}
         return await self.backend.change(_known_shape(key_id), moved, note=note)
+
+    def _once(self, request_id: str, made: ApiKey, given: Sequence[str | None]) -> Once:
+        """Two requests are the same when the same actor calls them so, and ask for the same when all else is equal."""
+        name = json.dumps([self._actor, checked_text("request_id", request_id)])
+        asked = replace_fields(made, id="", created_at=None, updated_at=None, expires_at=None, hint="")
+        return Once(_hex(name), _hex(json.dumps([version_of(asked), *given])))
 
     def _note(self, action: str, about: Mapping[str, Any] | None = None) -> Note:
         return Note(self._actor, action, self._clock(), about or {})
@@ -654,6 +683,10 @@ class KeyManager:
 
 def _new_id() -> str:
     return "key_" + secrets.token_hex(_ID_BYTES)
+
+
+def _hex(text: str) -> str:
+    return sha256(text.encode()).hexdigest()
 
 
 def _known_shape(key_id: str) -> str:

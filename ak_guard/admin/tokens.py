@@ -7,13 +7,16 @@ import logging
 import os
 import secrets
 import time
+from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from ak_guard import inputs, keys
+from ak_guard.audit import Note
 from ak_guard.backends.tokens import KeepsTokens
 from ak_guard.errors import ConfigurationError, InputError, NotFound
+from ak_guard.records import checked_text
 from ak_guard.tokens import PREFIX, AdminToken, checked_role, is_minted, may
 
 if TYPE_CHECKING:
@@ -70,12 +73,24 @@ class AdminTokens:
     """
 
     def __init__(
-        self, manager: KeyManager, *, environment: str | None = None, clock: Callable[[], float] = time.time
+        self,
+        manager: KeyManager,
+        *,
+        environment: str | None = None,
+        clock: Callable[[], float] = time.time,
+        actor: str = "python",
     ) -> None:
         self._manager = manager
         self._clock = clock
         given = os.environ.get(TOKEN_VARIABLE, "") if environment is None else environment
+        self._actor = checked_text("actor", actor)
         self._environment = keys.digest(_checked(given)) if given else None
+
+    def acting_as(self, actor: str) -> AdminTokens:
+        """The same tokens in somebody's name: what is changed through it stands under it in the audit trail."""
+        other = copy(self)
+        other._actor = checked_text("actor", actor)  # noqa: SLF001  # our own
+        return other
 
     async def who(self, text: str | bytes) -> AdminIdentity | None:
         """Whose token is this? None for one that is unknown, revoked or over; which of these is not told.
@@ -128,7 +143,8 @@ class AdminTokens:
             expires_at=expiry,
             hint=keys.hint(secret),
         )
-        await self._store.add(token, keys.digest(secret.encode()))
+        note = Note(self._actor, "token.create", now)
+        await self._store.add(token, keys.digest(secret.encode()), note=note)
         return IssuedToken(token, secret)
 
     async def list(self) -> Sequence[AdminToken]:
@@ -137,7 +153,7 @@ class AdminTokens:
 
     async def revoke(self, token_id: str) -> None:
         """End a token at once; raises `NotFound`."""
-        await self._store.remove(token_id)
+        await self._store.remove(token_id, note=Note(self._actor, "token.revoke", self._clock()))
 
     @property
     def _keeps(self) -> bool:

@@ -47,7 +47,8 @@ class KeyLookup(Protocol):
 class KeyStore(KeyLookup, Protocol):
     """What the manager asks of a backend. Each call is one change, whole or not at all.
 
-    `note` says who makes it. Where a backend keeps an audit trail it is written with the change or neither is.
+    `note` says who makes it. Where a backend keeps an audit trail it is written with the change or neither is. A
+    record that is no more of the version that the note names is left alone: `Conflict`.
     """
 
     @property
@@ -58,7 +59,8 @@ class KeyStore(KeyLookup, Protocol):
     async def insert(self, key: ApiKey, digest: bytes, *, note: Note) -> None:
         """Add a key and its secret. Raises `InputError` naming `key` when the secret is taken.
 
-        Where it `replaces` another key that one's `replaced_by` is set with it.
+        Where it `replaces` another key that one's `replaced_by` is set with it. Raises `Repeated` when the request that
+        the note names made a key before.
         """
         ...
 

@@ -6,19 +6,22 @@ from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
 from heapq import nlargest, nsmallest
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from ak_guard.audit import Entered, Trail, entered
+from cachetools import TTLCache
+
+from ak_guard.audit import ONCE_SECONDS, Entered, Trail, entered
 from ak_guard.backends.base import Found
 from ak_guard.backends.memory_bulletin import MemoryBulletin
 from ak_guard.backends.tokens import MemoryTokens
 from ak_guard.backends.watch import Listeners
 from ak_guard.backends.workers import follow_all, listed
 from ak_guard.budgets.memory import MemoryStorage
-from ak_guard.errors import InputError, NotFound
+from ak_guard.errors import InputError, NotFound, Repeated
 from ak_guard.listing import STATES, KeyCounts, ListedKey, matches, rank, standing, states_of
 from ak_guard.usage.recent import RecentUsage
 from ak_guard.usage.summaries import summary
+from ak_guard.versions import refuse_changed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from ak_guard.records import ApiKey, Group
     from ak_guard.usage.records import LastUsed, UsageRecord
     from ak_guard.usage.summaries import Period, UsageSummary
+
+_REQUESTS: Final = 10_000
 
 
 class MemoryBackend:
@@ -49,10 +54,11 @@ class MemoryBackend:
         self._groups: dict[str, Group] = {}
         self.bulletin: SharedBulletin = (bulletin := MemoryBulletin())
         self._listeners = Listeners(bulletin.announce)
+        self._requests: TTLCache[str, tuple[str, str]] = TTLCache(_REQUESTS, ONCE_SECONDS)
         self._trail = Trail()
         self._usage = RecentUsage()
         self.counters: MultiWindowSupport = MemoryStorage()
-        self.tokens: TokenStore = MemoryTokens()
+        self.tokens: TokenStore = MemoryTokens(self._trail)
 
     async def find(self, digest: bytes) -> Found | None:
         key_id, valid_until = self._secrets.get(digest, (None, None))
@@ -78,11 +84,15 @@ class MemoryBackend:
         return await follow_all(self.bulletin, timeout=timeout)
 
     async def insert(self, key: ApiKey, digest: bytes, *, note: Note) -> None:
+        if note.once is not None and (made := self._requests.get(note.once.name)) is not None:
+            raise Repeated(made[0], same=made[1] == note.once.content)
         if digest in self._secrets:
             raise InputError("key", "is already in use")
         self._keys[key.id] = key
         if (replaced := self._keys.get(key.replaces or "")) is not None:
             self._keys[replaced.id] = replace(replaced, replaced_by=key.id)
+        if note.once is not None:
+            self._requests[note.once.name] = key.id, note.once.content
         self._trail.add(entered(note, None, key))
         self._secrets[digest] = (key.id, None)
         self._listeners.tell(key.id)
@@ -112,19 +122,23 @@ class MemoryBackend:
 
     async def change(self, key_id: str, changes: Mapping[str, Any], *, note: Note) -> ApiKey:
         current = await self.get(key_id)
+        refuse_changed(current, note.version)
         changed = self._keys[key_id] = replace(current, **changes)
         self._trail.add(entered(note, current, changed))
         self._listeners.tell(key_id)
         return changed
 
     async def delete(self, key_id: str, *, note: Note) -> None:
-        self._trail.add(entered(note, await self.get(key_id), None))
+        current = await self.get(key_id)
+        refuse_changed(current, note.version)
+        self._trail.add(entered(note, current, None))
         del self._keys[key_id]
         self._secrets = {digest: held for digest, held in self._secrets.items() if held[0] != key_id}
         self._listeners.tell(key_id)
 
     async def add_secret(self, key: ApiKey, digest: bytes, *, old_until: float, note: Note) -> None:
         current = await self.get(key.id)
+        refuse_changed(current, note.version)
         if digest in self._secrets:
             raise InputError("key", "is already in use")
         for known, (owner, until) in list(self._secrets.items()):
@@ -148,12 +162,16 @@ class MemoryBackend:
         if create and group.name in self._groups:
             raise InputError("name", f"a group named {group.name!r} exists already")
         before = None if create else await self.get_group(group.name)
+        if before is not None:
+            refuse_changed(before, note.version)
         self._groups[group.name] = group
         self._trail.add(entered(note, before, group))
         self._listeners.tell(None)
 
     async def delete_group(self, name: str, *, note: Note) -> None:
-        self._trail.add(entered(note, await self.get_group(name), None))
+        current = await self.get_group(name)
+        refuse_changed(current, note.version)
+        self._trail.add(entered(note, current, None))
         del self._groups[name]
         self._listeners.tell(None)
 

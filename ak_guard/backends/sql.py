@@ -28,12 +28,14 @@ from ak_guard.database.changes import announce
 from ak_guard.database.condition import Condition, condition
 from ak_guard.database.engine import Database
 from ak_guard.database.listing import counted, old_secrets, walked
+from ak_guard.database.requests import enter_once
 from ak_guard.database.tables import admin_tokens, groups, keys, secrets
 from ak_guard.database.usage import UsageTables, last_uses
 from ak_guard.errors import BackendError, ConfigurationError, InputError, NotFound
 from ak_guard.listing import ListedKey, folded
 from ak_guard.notation import parse_duration
 from ak_guard.records import ApiKey, Group, parse_limits
+from ak_guard.versions import refuse_changed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -198,6 +200,8 @@ class SQLBackend:
 
     async def insert(self, key: ApiKey, digest: bytes, *, note: Note) -> None:
         async with self.database.write(BackendError) as connection:
+            if note.once is not None:
+                await enter_once(connection, note.once, key.id, note.at)
             await self._refuse_taken(connection, digest)
             if key.replaces is not None:
                 await connection.execute(update(keys).where(keys.c.id == key.replaces).values(replaced_by=key.id))
@@ -231,7 +235,7 @@ class SQLBackend:
     async def change(self, key_id: str, changes: Mapping[str, Any], *, note: Note) -> ApiKey:
         mine = keys.c.id == key_id
         async with self.database.write(BackendError) as connection:
-            current = await self._locked(connection, key_id)
+            current = await self._locked(connection, key_id, note)
             changed = replace(current, **changes)
             columns = {_COLUMN_OF.get(field, field) for field in changes} | {"folded", "environment"}
             values = {column: value for column, value in _columns(changed).items() if column in columns}
@@ -243,7 +247,7 @@ class SQLBackend:
 
     async def delete(self, key_id: str, *, note: Note) -> None:
         async with self.database.write(BackendError) as connection:
-            current = await self._locked(connection, key_id)
+            current = await self._locked(connection, key_id, note)
             await connection.execute(delete(keys).where(keys.c.id == key_id))
             await trail.add(connection, entered(note, current, None))
             await announce(connection, key_id)
@@ -254,7 +258,7 @@ class SQLBackend:
         later = or_(secrets.c.valid_until.is_(None), secrets.c.valid_until > old_until)
         async with self.database.write(BackendError) as connection:
             await self._refuse_taken(connection, digest)
-            current = await self._locked(connection, key.id)
+            current = await self._locked(connection, key.id, note)
             renewed = replace(current, hint=key.hint, updated_at=key.updated_at)
             changed = {"hint": renewed.hint, "folded": folded(renewed), "updated_at": _seconds(renewed.updated_at)}
             await connection.execute(update(keys).where(keys.c.id == key.id).values(**changed))
@@ -292,7 +296,7 @@ class SQLBackend:
                 except IntegrityError:
                     raise InputError("name", f"a group named {group.name!r} exists already") from None
             else:
-                before = await _locked_group(connection, group.name)
+                before = await _locked_group(connection, group.name, note)
                 await connection.execute(update(groups).where(groups.c.name == group.name).values(**values))
             await trail.add(connection, entered(note, before, group))
             await announce(connection, None)
@@ -300,7 +304,7 @@ class SQLBackend:
 
     async def delete_group(self, name: str, *, note: Note) -> None:
         async with self.database.write(BackendError) as connection:
-            before = await _locked_group(connection, name)
+            before = await _locked_group(connection, name, note)
             await connection.execute(delete(groups).where(groups.c.name == name))
             await trail.add(connection, entered(note, before, None))
             await announce(connection, None)
@@ -315,12 +319,14 @@ class SQLBackend:
         under = [(name, hmac.digest(pepper, digest, "sha256")) for name, pepper in self._peppers]
         return [*under, (None, digest)]
 
-    async def _locked(self, connection: AsyncConnection, key_id: str) -> ApiKey:
-        """The key as it is, and stays until this transaction has ended."""
+    async def _locked(self, connection: AsyncConnection, key_id: str, note: Note) -> ApiKey:
+        """The key as it is, and stays until this transaction has ended; raises `Conflict` if it is not as expected."""
         row = (await connection.execute(select(keys).where(keys.c.id == key_id).with_for_update())).first()
         if row is None:
             raise NotFound(f"no key has the id {key_id!r}")
-        return _key(row)
+        current = _key(row)
+        refuse_changed(current, note.version)
+        return current
 
     async def _refuse_taken(self, connection: AsyncConnection, digest: bytes) -> None:
         stored = [value for _, value in self._stored(digest)]
@@ -351,11 +357,13 @@ _COLUMN_OF = {"group": "group_name"}
 _GROUP_COLUMNS = [column.label(f"group__{column.name}") for column in groups.c]
 
 
-async def _locked_group(connection: AsyncConnection, name: str) -> Group:
+async def _locked_group(connection: AsyncConnection, name: str, note: Note) -> Group:
     row = (await connection.execute(select(groups).where(groups.c.name == name).with_for_update())).first()
     if row is None:
         raise NotFound(f"no group is named {name!r}")
-    return _group(dict(row._mapping))  # noqa: SLF001  # SQLAlchemy's public name for it
+    current = _group(dict(row._mapping))  # noqa: SLF001  # SQLAlchemy's public name for it
+    refuse_changed(current, note.version)
+    return current
 
 
 def _pepper_id(pepper: str) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from ak_guard.audit import made_token, revoked_token
 from ak_guard.errors import NotFound
 
 if TYPE_CHECKING:
+    from ak_guard.audit import Note, Trail
     from ak_guard.tokens import AdminToken
 
 
@@ -25,12 +27,12 @@ class TokenStore(Protocol):
         """All of them, the oldest first."""
         ...
 
-    async def add(self, token: AdminToken, digest: bytes) -> None:
-        """Keep a token."""
+    async def add(self, token: AdminToken, digest: bytes, *, note: Note) -> None:
+        """Keep a token, and enter it in the audit trail."""
         ...
 
-    async def remove(self, token_id: str) -> None:
-        """Forget a token; raises `NotFound`."""
+    async def remove(self, token_id: str, *, note: Note) -> None:
+        """Forget a token, and enter it in the audit trail; raises `NotFound`."""
         ...
 
 
@@ -47,7 +49,8 @@ class KeepsTokens(Protocol):
 class MemoryTokens:
     """Admin tokens that are gone with the process."""
 
-    def __init__(self) -> None:
+    def __init__(self, trail: Trail) -> None:
+        self._trail = trail
         self._held: dict[bytes, AdminToken] = {}
 
     async def find(self, digest: bytes) -> AdminToken | None:
@@ -62,9 +65,11 @@ class MemoryTokens:
     async def list(self) -> list[AdminToken]:
         return list(self._held.values())
 
-    async def add(self, token: AdminToken, digest: bytes) -> None:
+    async def add(self, token: AdminToken, digest: bytes, *, note: Note) -> None:
         self._held[digest] = token
+        self._trail.add(made_token(note, token))
 
-    async def remove(self, token_id: str) -> None:
+    async def remove(self, token_id: str, *, note: Note) -> None:
         gone = await self.get(token_id)
+        self._trail.add(revoked_token(note, gone))
         self._held = {digest: token for digest, token in self._held.items() if token is not gone}

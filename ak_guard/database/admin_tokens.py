@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, insert, select
 
+from ak_guard.audit import made_token, revoked_token
+from ak_guard.database import audit as trail
 from ak_guard.database.tables import admin_tokens
 from ak_guard.errors import BackendError, NotFound
 from ak_guard.tokens import AdminToken, checked_role
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Row
 
+    from ak_guard.audit import Note
     from ak_guard.database.engine import Database
 
 
@@ -61,7 +64,7 @@ class SQLTokens:
         async with self._database.read(BackendError) as connection:
             return [_token(row) for row in await connection.execute(query)]
 
-    async def add(self, token: AdminToken, digest: bytes) -> None:
+    async def add(self, token: AdminToken, digest: bytes, *, note: Note) -> None:
         pepper_id, stored = self._stored(digest)[0]
         values = {
             "id": token.id,
@@ -75,12 +78,16 @@ class SQLTokens:
         }
         async with self._database.write(BackendError) as connection:
             await connection.execute(insert(admin_tokens).values(values))
+            await trail.add(connection, made_token(note, token))
 
-    async def remove(self, token_id: str) -> None:
+    async def remove(self, token_id: str, *, note: Note) -> None:
+        mine = admin_tokens.c.id == token_id
         async with self._database.write(BackendError) as connection:
-            gone = await connection.execute(delete(admin_tokens).where(admin_tokens.c.id == token_id))
-            if not gone.rowcount:
+            row = (await connection.execute(select(admin_tokens).where(mine).with_for_update())).first()
+            if row is None:
                 raise NotFound("no admin token has this id")
+            await connection.execute(delete(admin_tokens).where(mine))
+            await trail.add(connection, revoked_token(note, _token(row)))
 
 
 def _token(row: Row[Any]) -> AdminToken:

@@ -22,7 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.mysql import MEDIUMBLOB, VARBINARY
 
 #: The newest migration; a database at this revision is left alone at start.
-HEAD: Final = "0006"
+HEAD: Final = "0007"
 
 metadata: Final = MetaData(
     naming_convention={
@@ -261,6 +261,17 @@ usage_batches: Final = Table(
     "ak_usage_batches",
     metadata,
     Column("id", String(64), primary_key=True),
+    Column("at", Double, nullable=False),
+    Index(None, "at"),
+)
+
+# Requests that created a key, by a digest of who asked and what it was called.
+requests: Final = Table(
+    "ak_requests",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("content", String(64), nullable=False),
+    Column("key_id", String(64), nullable=False),
     Column("at", Double, nullable=False),
     Index(None, "at"),
 )
