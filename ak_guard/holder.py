@@ -7,7 +7,7 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from ak_guard.budgets.ledger import peek
+from ak_guard.budgets.ledger import peek, running
 from ak_guard.errors import BudgetError
 from ak_guard.loops import PerLoop
 from ak_guard.records import Denial
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
-    from ak_guard.budgets.base import Level
     from ak_guard.guard import Case, Guard
     from ak_guard.paths import PublicPaths
     from ak_guard.replies import Replies
@@ -39,7 +38,7 @@ class Holder:
         self._paths = paths
         self._replies = replies
         self._clock = clock
-        self._flights: PerLoop[dict[str, asyncio.Task[list[Level]]]] = PerLoop(dict)
+        self._flights: PerLoop[dict[str, asyncio.Task[Status]]] = PerLoop(dict)
 
     def __contains__(self, scope: Scope) -> bool:
         return scope.get("method") in {"GET", "HEAD"} and scope in self._paths
@@ -49,38 +48,44 @@ class Holder:
         case = await self._guard.identify(scope)
         if case.denial is None and case.subject is not None:
             try:
-                levels = await self._levels(case.subject)
+                status = await self._status(case.subject)
             except BudgetError:
                 detail = "Limits cannot be read at the moment."
                 case.denial = Denial("limits_unavailable", detail, retry_after=_OUTAGE_RETRY_SECONDS)
             else:
-                await _send(document(case.subject, levels, self._clock()), scope, send)
+                await _send(document(case.subject, status, self._clock()), scope, send)
                 return case
         assert case.denial is not None, "without a key there is a refusal"  # noqa: S101  # told to the type checker
         case.status = self._replies.status(case.denial.code)
         await self._replies.send(case.denial, [], scope, receive, send)
         return case
 
-    async def _levels(self, subject: Subject) -> list[Level]:
+    async def _status(self, subject: Subject) -> Status:
         flights = self._flights.get()
         key_id = subject.key.id
         flight = flights.get(key_id)
         if flight is None:
-            flight = flights[key_id] = asyncio.create_task(peek(subject.budget, self._clock()))
+            flight = flights[key_id] = asyncio.create_task(self._read(subject))
             flight.add_done_callback(lambda _: flights.pop(key_id, None))
         return await asyncio.shield(flight)
 
+    async def _read(self, subject: Subject) -> Status:
+        levels = await peek(subject.budget, self._clock())
+        return Status.of(subject.budget, levels, (await running([subject.budget]))[0])
 
-def document(subject: Subject, levels: list[Level], now: float) -> dict[str, Any]:
+
+def document(subject: Subject, status: Status, now: float) -> dict[str, Any]:
     """The answer as JSON. `state` is `active` or `expired`; times are ISO 8601 in UTC, amounts in their `unit`."""
     key = subject.key
-    status = Status.of(subject.budget, levels)
     return {
         "key": {"id": key.id, "name": key.name, "hint": key.hint, "group": key.group},
         "state": "expired" if now >= subject.rules.expires_at else "active",
         "expires_at": _iso(key.expires_at),
         "quota": None if status.quota is None else _budget(status.quota),
         "windows": [_budget(window) for window in status.windows],
+        "concurrency": None
+        if status.concurrency is None
+        else {"limit": status.concurrency.limit, "used": status.concurrency.used},
         "now": _iso(datetime.fromtimestamp(now, UTC)),
     }
 

@@ -41,6 +41,7 @@ from ak_guard.records import ApiKey, Group, checked_text
 from ak_guard.settings import configured, group_list
 from ak_guard.status import Status
 from ak_guard.subject import group_of, key_budget
+from ak_guard.usage.anomalies import anomalies
 from ak_guard.usage.summaries import DAY, Period
 from ak_guard.versions import version_of
 
@@ -54,7 +55,8 @@ if TYPE_CHECKING:
     from ak_guard.backends.base import KeyLookup
     from ak_guard.budgets.base import MultiWindowSupport
     from ak_guard.records import Limit
-    from ak_guard.usage.records import LastUsed, UsageRecord
+    from ak_guard.usage.anomalies import Anomaly
+    from ak_guard.usage.records import KeyUse, LastUsed, UsageRecord
     from ak_guard.usage.summaries import BucketName, UsageSummary
 
 
@@ -71,6 +73,7 @@ CONFIRM_SECONDS: Final = 10.0
 
 # A leak that is older is told by days.
 _BY_HOUR_SECONDS: Final = 30 * DAY
+_USUAL_SECONDS: Final = 7 * DAY
 _ID_BYTES: Final = 10
 _ID: Final = re.compile(rf"key_[0-9a-f]{{{2 * _ID_BYTES}}}")
 
@@ -600,6 +603,23 @@ class KeyManager:
         """When these keys were last presented and from where, without those that never were. Refusals count too."""
         wanted = [_known_shape(key_id) for key_id in ids]
         return await self._usage().last_used(wanted) if wanted and isinstance(self.backend, ReadsUsage) else {}
+
+    async def busiest(
+        self, *, since: Moment | float | None = None, bucket: BucketName = "hour", limit: int = 20
+    ) -> Sequence[KeyUse]:
+        """The keys with the most calls since then, most first; without `since` in the running hour or day."""
+        inputs.page_size(limit)
+        begin = self._clock() if since is None else inputs.moment("since", since)
+        return await self._usage().busiest(Period.of(begin, None, bucket, self._clock()), limit=limit)
+
+    async def anomalies(self, key_id: str, *, since: Moment | float | None = None) -> Sequence[Anomaly]:
+        """What stands out in the use of a key since then (24 hours without it), beside the week before."""
+        now = self._clock()
+        begin = now - DAY if since is None else inputs.moment("since", since)
+        recent = Period.of(begin, None, "hour", now)
+        usual = Period.of(recent.since - _USUAL_SECONDS, recent.since, "hour", now)
+        known, usage = _known_shape(key_id), self._usage()
+        return anomalies(await usage.usage(known, recent), await usage.usage(known, usual))
 
     def _trail(self) -> KeepsAudit:
         if not isinstance(self.backend, KeepsAudit):

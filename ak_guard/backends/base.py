@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ak_guard.budgets.base import MultiWindowSupport
     from ak_guard.listing import KeyCounts, KeyFilter, ListedKey, Walk
     from ak_guard.records import ApiKey, Group
-    from ak_guard.usage.records import LastUsed, UsageRecord
+    from ak_guard.usage.records import KeyUse, LastUsed, UsageRecord
     from ak_guard.usage.summaries import Period, UsageSummary
 
 
@@ -167,6 +167,10 @@ class ReadsUsage(Protocol):
         self, key_id: str | None, *, since: float, code: str | None, limit: int, before: str | None
     ) -> list[UsageRecord]:
         """Single requests, newest first, those older than the record with id `before`; an empty id: unknown keys."""
+        ...
+
+    async def busiest(self, period: Period, *, limit: int) -> list[KeyUse]:
+        """The keys with the most calls in this time, most first."""
         ...
 
     async def last_used(self, ids: Sequence[str]) -> dict[str, LastUsed]:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ak_guard.budgets.base import MultiWindowSupport
     from ak_guard.listing import KeyFilter, Walk
     from ak_guard.records import ApiKey, Group
-    from ak_guard.usage.records import LastUsed, UsageRecord
+    from ak_guard.usage.records import KeyUse, LastUsed, UsageRecord
     from ak_guard.usage.summaries import Period, UsageSummary
 
 _REQUESTS: Final = 10_000
@@ -191,6 +191,9 @@ class MemoryBackend:
         self, key_id: str | None, *, since: float, code: str | None, limit: int, before: str | None
     ) -> list[UsageRecord]:
         return self._usage.newest(key_id, since=since, code=code, limit=limit, before=before)
+
+    async def busiest(self, period: Period, *, limit: int) -> list[KeyUse]:
+        return self._usage.busiest(period, limit)
 
     async def last_used(self, ids: Sequence[str]) -> dict[str, LastUsed]:
         return {key_id: self._usage.last[key_id] for key_id in ids if key_id in self._usage.last}

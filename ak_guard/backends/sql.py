@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from ak_guard.backends.workers import Confirmation, Worker
     from ak_guard.budgets.base import MultiWindowSupport
     from ak_guard.listing import KeyCounts, KeyFilter, Walk
-    from ak_guard.usage.records import LastUsed, UsageRecord
+    from ak_guard.usage.records import KeyUse, LastUsed, UsageRecord
     from ak_guard.usage.summaries import Period, UsageSummary
 
 log: Final = logging.getLogger(__name__)
@@ -160,6 +160,9 @@ class SQLBackend:
         self, key_id: str | None, *, since: float, code: str | None, limit: int, before: str | None
     ) -> list[UsageRecord]:
         return await self._usage.records(key_id, since=since, code=code, limit=limit, before=before)
+
+    async def busiest(self, period: Period, *, limit: int) -> list[KeyUse]:
+        return await self._usage.busiest(period, limit)
 
     async def last_used(self, ids: Sequence[str]) -> dict[str, LastUsed]:
         return await self._usage.last_used(ids)

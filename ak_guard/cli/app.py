@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ak_guard.cli import doctor, happened, init, leak, run, serve, settings, workers
+from ak_guard.cli import doctor, happened, init, leak, run, scan, serve, settings, top, workers
 from ak_guard.cli.admin_tokens import admin_tokens
 from ak_guard.cli.desk import AsJson, Db, examples, remember
 from ak_guard.cli.exits import ExitingGroup
@@ -31,6 +31,8 @@ serve.add_to(app)
 run.add_to(app)
 doctor.add_to(app)
 happened.add_to(app)
+top.add_to(app)
+scan.add_to(app)
 leak.add_to(app)
 
 
@@ -51,6 +53,8 @@ def _version(asked: bool) -> None:
         "leak prod-api --since 2d",
         "usage prod-api",
         "audit --since 7d",
+        "top",
+        "scan -",
         "workers",
         "settings",
         "serve --port 9000",
@@ -81,6 +85,6 @@ def _top(
     3  no such key or group
     4  `keys explain`: the request would be refused
     5  --wait, `leak`: the change is stored, but a running app has not confirmed it
-    6  `doctor`: something is amiss
+    6  `doctor`: something is amiss; `scan`: keys were found
     """
     remember(context, db, as_json)

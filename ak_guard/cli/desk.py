@@ -117,9 +117,9 @@ def print_json(document: dict[str, Any]) -> None:
 
 def print_parts(*shown: RenderableType, aside: bool = False) -> None:
     """Print for people; `aside` where standard output holds something else."""
-    console = _console(sys.stderr if aside else sys.stdout)
+    screen = console(sys.stderr if aside else sys.stdout)
     for part in shown:
-        console.print(part)
+        screen.print(part)
 
 
 def _user() -> str:
@@ -152,7 +152,9 @@ def _checked(backend: KeyLookup | str | None, serves: bool) -> KeyLookup | str:
     return backend
 
 
-def _console(stream: TextIO) -> Console:
+def console(stream: TextIO | None = None) -> Console:
+    """Where things are printed for people."""
+    stream = stream or sys.stdout
     width = None if stream.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH
     return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
 

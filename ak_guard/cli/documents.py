@@ -59,13 +59,13 @@ def issued(made: Issued, now: datetime) -> dict[str, Any]:
 
 def status(found: Status) -> dict[str, Any]:
     return {
-        "quota": None if found.quota is None else _budget(found.quota),
-        "windows": [_budget(window) for window in found.windows],
+        "quota": None if found.quota is None else budget(found.quota),
+        "windows": [budget(window) for window in found.windows],
         "concurrency": None if found.concurrency is None else asdict(found.concurrency),
     }
 
 
-def _budget(budget: BudgetStatus) -> dict[str, Any]:
+def budget(budget: BudgetStatus) -> dict[str, Any]:
     return {
         "name": budget.name,
         "limit": budget.limit,

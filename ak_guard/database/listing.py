@@ -95,7 +95,8 @@ def _turned(columns: Iterable[ColumnElement[Any]], walk: Walk) -> list[ColumnEle
 
 
 def _presented() -> ColumnElement[bool]:
-    return exists().where(last_used.c.key_id == keys.c.id)
+    # Correlated by name: where last uses are what is walked along, they are meant anew in here.
+    return exists().where(last_used.c.key_id == keys.c.id).correlate(keys)
 
 
 def _conditions(where: KeyFilter, now: float) -> Iterable[ColumnElement[bool]]:

@@ -13,8 +13,9 @@ from sqlalchemy import case, delete, func, insert, select
 from ak_guard.database.now import store_now
 from ak_guard.database.tables import last_used, usage, usage_batches, usage_days, usage_hours
 from ak_guard.errors import BackendError
+from ak_guard.records import ADMITTED
 from ak_guard.usage.packing import Packing, Places, unpacked
-from ak_guard.usage.records import LastUsed
+from ak_guard.usage.records import KeyUse, LastUsed
 from ak_guard.usage.summaries import DAY, Sum, UsageSummary, summary
 
 if TYPE_CHECKING:
@@ -117,6 +118,22 @@ class UsageTables:
             found = [_place(row) for row in await connection.execute(places)]
             first = {} if key_id is None else await self._first(connection, key_id)
         return summary(period, found, by_time=timed, first=first)
+
+    async def busiest(self, period: Period, limit: int) -> list[KeyUse]:
+        """The keys with the most calls, most first."""
+        table = (usage_days if period.length == DAY else usage_hours).c
+        calls = func.sum(table.calls).label("calls")
+        refused = func.sum(case((table.code == ADMITTED, 0), else_=table.calls)).label("refused")
+        query = (
+            select(table.key_id, calls, refused, func.sum(table.cost).label("cost"))
+            .where(table.start >= period.since, table.start < period.until)
+            .group_by(table.key_id)
+            .order_by(calls.desc(), table.key_id)
+            .limit(limit)
+        )
+        async with self._database.read(BackendError) as connection:
+            rows = await connection.execute(query)
+            return [KeyUse(row.key_id, int(row.calls), int(row.refused), int(row.cost)) for row in rows]
 
     async def records(
         self, key_id: str | None, *, since: float, code: str | None, limit: int, before: str | None

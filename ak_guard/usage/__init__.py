@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ak_guard.usage.records import LastUsed, UsageRecord
+from ak_guard.usage.anomalies import Anomaly
+from ak_guard.usage.records import KeyUse, LastUsed, UsageRecord
 from ak_guard.usage.summaries import Bucket, Place, UsageSummary
 
-__all__ = ["Bucket", "LastUsed", "Place", "UsageRecord", "UsageSummary"]
+__all__ = ["Anomaly", "Bucket", "KeyUse", "LastUsed", "Place", "UsageRecord", "UsageSummary"]

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from datetime import UTC, datetime
 from itertools import count, islice
 from typing import TYPE_CHECKING, Final
 
 from cachetools import LRUCache
 
-from ak_guard.usage.records import UNKNOWN, LastUsed, bounded
+from ak_guard.records import ADMITTED
+from ak_guard.usage.records import UNKNOWN, KeyUse, LastUsed, bounded
 from ak_guard.usage.summaries import sums_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ak_guard.usage.records import UsageRecord
-    from ak_guard.usage.summaries import Sum
+    from ak_guard.usage.summaries import Period, Sum
 
 _RECORDS: Final = 10_000
 _BATCHES: Final = 1_000
@@ -47,6 +48,19 @@ class RecentUsage:
     def of(self, key_id: str | None) -> list[Sum]:
         """What one key did, or everybody."""
         return sums_of(self._having(key_id))
+
+    def busiest(self, period: Period, limit: int) -> list[KeyUse]:
+        """The keys with the most calls, most first."""
+        calls: Counter[str] = Counter()
+        refused: Counter[str] = Counter()
+        cost: Counter[str] = Counter()
+        for record in self._records:
+            if period.since <= record.at < period.until:
+                owner = record.key_id or UNKNOWN
+                calls[owner] += 1
+                refused[owner] += record.code != ADMITTED
+                cost[owner] += record.cost
+        return [KeyUse(owner, count, refused[owner], cost[owner]) for owner, count in calls.most_common(limit)]
 
     def newest(
         self, key_id: str | None, *, since: float, code: str | None, limit: int, before: str | None

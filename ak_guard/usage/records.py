@@ -47,6 +47,15 @@ class UsageRecord(NamedTuple):
         return f"{self.method} {self.route}"[:MAX_ROUTE]
 
 
+class KeyUse(NamedTuple):
+    """What one key did since some time; an empty `key_id` is that of keys that nobody holds."""
+
+    key_id: str
+    calls: int
+    refused: int
+    cost: int
+
+
 class LastUsed(NamedTuple):
     """When a key was last presented, and from which address, whatever was answered."""
 

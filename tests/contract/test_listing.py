@@ -167,6 +167,7 @@ async def test_the_last_used_come_first_and_those_never_used_last(
     unused = await keys.page(KeyFilter(used=False), sort="name")
     assert (unused.total, names(unused)) == (4, ["ci-runner", "Prod-Batch", "staging_web", "Zürich-100%"])
     assert (await keys.counts(KeyFilter(used=True))).total == 3
+    assert names(await keys.page(KeyFilter(used=True), sort="-last_used")) == list(reversed(used))
 
 
 async def test_a_name_that_changes_changes_the_environment(keys: KeyManager, made: dict[str, str]) -> None:

@@ -180,3 +180,32 @@ async def test_many_statuses_are_what_each_status_is(keys: KeyManager) -> None:
     found = await keys.statuses([*ids, unlimited.key.id, "key_" + "0" * 20])
     assert found == {key_id: await keys.status(key_id) for key_id in [*ids, unlimited.key.id]}
     assert await keys.statuses([]) == {}
+
+
+async def test_the_busiest_keys_come_first(keys: KeyManager, store: KeepsUsage) -> None:
+    await store.add_usage(
+        "one",
+        [
+            *[record(NOON + second, cost=2) for second in range(3)],
+            *[record(NOON + second, key_id=OTHER_KEY) for second in range(4)],
+            record(NOON + 9, key_id=OTHER_KEY, code="rate_limit_exceeded", cost=0),
+            record(NOON + 9, key_id=None, code="invalid_api_key", cost=0),
+            record(NOON - 2 * DAY),
+        ],
+    )
+    assert await keys.busiest() == [(OTHER_KEY, 5, 1, 4), (KEY, 3, 0, 6), ("", 1, 1, 0)]
+    assert await keys.busiest(limit=1) == [(OTHER_KEY, 5, 1, 4)]
+    assert [use.calls for use in await keys.busiest(since=NOON - 3 * DAY, bucket="day")] == [5, 4, 1]
+
+
+async def test_what_stands_out_is_found_beside_the_week_before(keys: KeyManager, store: KeepsUsage) -> None:
+    habit = [record(NOON - 2 * DAY - hour * HOUR + second) for hour in range(8) for second in range(5)]
+    await store.add_usage("habit", [*habit, record(NOON - HOUR)])
+    assert await keys.anomalies(KEY) == ()
+    await store.add_usage("news", [record(NOON - 60, ip="198.51.100.9", cost=500)])
+    found = await keys.anomalies(KEY)
+    assert [(one.kind, one.subject, one.seen) for one in found] == [
+        ("velocity", "", 501),
+        ("new_network", "198.51.100.0/24", 1),
+    ]
+    assert await keys.anomalies(OTHER_KEY) == ()
