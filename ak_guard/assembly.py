@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import logging
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ak_guard.address import ClientResolver, IPSet
 from ak_guard.backends import CountsBudgets, KeyLookup, backend_from_url
-from ak_guard.backends.base import KeepsUsage, TellsClosing
+from ak_guard.backends.base import Closable, KeepsUsage, TellsClosing
 from ak_guard.backends.cached import CachedLookup
 from ak_guard.backends.workers import KnowsWorkers
 from ak_guard.budgets import Leases, MemoryStorage, counters_from
 from ak_guard.budgets.place import place_of
 from ak_guard.checks import ServiceRules
-from ak_guard.errors import ConfigurationError
+from ak_guard.errors import BackendError, ConfigurationError
 from ak_guard.extract import KeyFinder
 from ak_guard.floods import FailureLimit
 from ak_guard.guard import Guard
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
     from ak_guard.budgets.base import MultiWindowSupport
     from ak_guard.subject import Subject
+
+log: Final = logging.getLogger("ak_guard")
 
 
 class Assembly(NamedTuple):
@@ -49,6 +52,32 @@ class Assembly(NamedTuple):
     recorder: Recorder | None
     holder: Holder | None
     owned: tuple[MultiWindowSupport, ...]
+
+    async def start(self) -> str | None:
+        """Open what is to be opened; None, or the text of what is wrong with the setup."""
+        self.known.start()
+        if self.streams is not None:
+            self.streams.start()
+        if isinstance(self.backend, Closable):
+            try:
+                await self.backend.start()
+            except ConfigurationError as error:
+                return f"ak_guard is not configured: {error}"
+            except BackendError as error:
+                log.error("the key backend is away; requests are answered 503 until it is back: %s", error)
+        return None
+
+    async def stop(self) -> None:
+        """Finish what is under way and close what was opened here."""
+        if self.streams is not None:
+            self.streams.stop()
+        await self.known.aclose()
+        if self.recorder is not None:
+            await self.recorder.aclose()
+        for counters in self.owned:
+            await counters.aclose()
+        if isinstance(self.backend, Closable):
+            await self.backend.aclose()
 
 
 def assemble(options: Options) -> Assembly:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ak_guard.assembly import Assembly, assemble
-from ak_guard.backends.base import Closable
 from ak_guard.budgets.receipt import Receipt
 from ak_guard.decisions import Watched, note
-from ak_guard.errors import AkGuardError, BackendError, BudgetError, ConfigurationError, InputError
+from ak_guard.errors import AkGuardError, BudgetError, ConfigurationError, InputError
 from ak_guard.guard import misconfigured
-from ak_guard.integrations.starlette_auth import KeyUser, show_nobody
+from ak_guard.integrations.starlette_auth import show_nobody
 from ak_guard.lifespan import Lifespan
 from ak_guard.records import Admission
-from ak_guard.replies import BUDGET_CODES, Headers, RateLimitFields, Replies, with_concurrency
+from ak_guard.replies import BUDGET_CODES, Replies
 from ak_guard.sending import in_slot, until_cut, with_headers, with_socket, with_status, with_streams
 from ak_guard.settings import Options, completed_from_outside
+from ak_guard.shown import Shown, fields_of_refusal, fields_of_slot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from ak_guard.extract import Extractor
     from ak_guard.guard import Case
     from ak_guard.records import Decision, Denial, Group, Limit
-    from ak_guard.subject import Subject
     from ak_guard.usage.records import UsageRecord
 
 log: Final = logging.getLogger("ak_guard")
@@ -220,7 +219,7 @@ class ApiKeyMiddleware:
                 # A new mapping: some hosts give all requests the same one.
                 state = scope.get("state")
                 scope["state"] = {**state, _STATE: admission} if state else {_STATE: admission}
-                shown: _Shown = subject.door or _Shown.of(subject)
+                shown: Shown = subject.door or Shown.of(subject)
                 scope["user"], scope["auth"] = shown.user, shown.user.credentials
                 headers = None
                 if self._ratelimit and receipt.left:
@@ -228,7 +227,7 @@ class ApiKeyMiddleware:
                 out, streams = send, assembly.streams
                 if slot is not None:
                     out = in_slot(send, slot)
-                    headers = self._concurrency_headers(subject, headers or [], slot.left)
+                    headers = fields_of_slot(subject, headers, slot.left) if self._ratelimit else None
                 if streams is None:
                     if recorder is not None:
                         inner = with_status(out, headers, case)
@@ -263,7 +262,8 @@ class ApiKeyMiddleware:
         """Refuse; or let through whom report mode does not refuse and whom a guard around this one has let in."""
         if case.denial is not None and not self._is_only_reported(case.denial):
             case.status = assembly.replies.status(case.denial.code)
-            await assembly.replies.send(case.denial, self._budget_headers(case), scope, receive, send)
+            fields = fields_of_refusal(case) if self._ratelimit else []
+            await assembly.replies.send(case.denial, fields, scope, receive, send)
             return
         show_nobody(scope)
         await self.app(scope, receive, send if assembly.recorder is None else with_status(send, None, case))
@@ -279,61 +279,15 @@ class ApiKeyMiddleware:
             client = None if case.client is None else case.client.text
             case.admission = Admission(case.subject.key, client, Receipt.of_nothing(), assembly.backend)
 
-    def _concurrency_headers(self, subject: Subject, headers: Headers, left: int) -> Headers:
-        gate = subject.budget.gate
-        return headers if gate is None or not self._ratelimit else with_concurrency(headers, gate.limit, left)
-
-    def _budget_headers(self, case: Case) -> Headers:
-        if not self._ratelimit or case.subject is None:
-            return []
-        if case.shortage is None:
-            crowded = case.denial is not None and case.denial.code == "concurrency_limit_exceeded"
-            return self._concurrency_headers(case.subject, [], 0) if crowded else []
-        shown: _Shown = case.subject.door or _Shown.of(case.subject)
-        return shown.fields.render(case.shortage.left, case.shortage.ends, case.judged)
-
     async def _start(self) -> str | None:
-        if self._assembly is None:
-            return self._fault
-        self._assembly.known.start()
-        if self._assembly.streams is not None:
-            self._assembly.streams.start()
-        if isinstance(self._assembly.backend, Closable):
-            try:
-                await self._assembly.backend.start()
-            except ConfigurationError as error:
-                return f"ak_guard is not configured: {error}"
-            except BackendError as error:
-                log.error("the key backend is away; requests are answered 503 until it is back: %s", error)
-        return None
+        return self._fault if self._assembly is None else await self._assembly.start()
 
     async def _stop(self) -> None:
-        if self._assembly is None:
-            return
-        if self._assembly.streams is not None:
-            self._assembly.streams.stop()
-        await self._assembly.known.aclose()
-        if self._assembly.recorder is not None:
-            await self._assembly.recorder.aclose()
-        for counters in self._assembly.owned:
-            await counters.aclose()
-        if isinstance(self._assembly.backend, Closable):
-            await self._assembly.backend.aclose()
+        if self._assembly is not None:
+            await self._assembly.stop()
 
 
 _PLAIN_REPLIES = Replies(quota_status=429, max_client_wait=60.0)
-
-
-class _Shown(NamedTuple):
-    """What a door shows of a key, put together once."""
-
-    user: KeyUser
-    fields: RateLimitFields
-
-    @classmethod
-    def of(cls, subject: Subject) -> _Shown:
-        shown = subject.door = cls(KeyUser(subject.key), RateLimitFields(subject.budget.shown))
-        return shown
 
 
 async def _put_away(receipt: Receipt) -> None:

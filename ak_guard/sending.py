@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ak_guard.budgets.slots import Slot
     from ak_guard.cutting import OpenStream
     from ak_guard.guard import Case
-    from ak_guard.replies import Headers
+    from ak_guard.ratelimit_fields import Headers
     from ak_guard.streams import OpenStreams
 
 _STARTS: Final = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
