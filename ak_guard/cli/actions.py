@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from ak_guard import inputs
+from ak_guard import documents, inputs
 from ak_guard.backends.workers import Confirmation
-from ak_guard.cli import ask, documents, exits, issue, show, workers
+from ak_guard.cli import ask, exits, issue, show, workers
 from ak_guard.cli.desk import AsJson, Db, Desk, examples
 from ak_guard.cli.find import find_key, find_keys
 from ak_guard.cli.options import CustomKey, KeyId, KeyIds, Yes

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from ak_guard import documents
 from ak_guard.admin.tokens import AdminTokens, IssuedToken
-from ak_guard.cli import documents, show
+from ak_guard.cli import show
 from ak_guard.cli.desk import AsJson, Db, Desk, examples, remember
 from ak_guard.cli.init import hand_over
 from ak_guard.errors import InputError, NotFound

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ak_guard.cli import ask, documents, show
+from ak_guard import documents
+from ak_guard.cli import ask, show
 from ak_guard.cli.desk import AsJson, Db, Desk, examples, remember
 from ak_guard.cli.options import GroupName, Texts, Yes
 from ak_guard.errors import InputError

@@ -11,8 +11,9 @@ from typing import Annotated
 
 import typer
 
+from ak_guard import documents
 from ak_guard.audit import AuditEntry
-from ak_guard.cli import documents, show_happened
+from ak_guard.cli import show_happened
 from ak_guard.cli.complete import groups, keys
 from ak_guard.cli.desk import AsJson, Db, Desk, examples
 from ak_guard.cli.find import find_key

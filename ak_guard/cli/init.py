@@ -8,8 +8,8 @@ from typing import Annotated, Final
 
 import typer
 
+from ak_guard import documents
 from ak_guard.admin.tokens import AdminTokens, IssuedToken
-from ak_guard.cli import documents
 from ak_guard.cli.desk import AsJson, Db, Desk, examples
 from ak_guard.manager import KeyManager
 from ak_guard.settings.written import outside

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from ak_guard.cli import documents, find, templates, words
+from ak_guard import documents
+from ak_guard.cli import find, templates, words
 
 if TYPE_CHECKING:
     from ak_guard.cli.desk import Desk

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ak_guard.cli import actions, ask, documents, issue, show, templates
+from ak_guard import documents
+from ak_guard.cli import actions, ask, issue, show, templates
 from ak_guard.cli.desk import AsJson, Db, Desk, examples, remember
 from ak_guard.cli.find import find_key, knows_group
 from ak_guard.cli.options import (

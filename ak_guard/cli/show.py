@@ -9,7 +9,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from ak_guard.cli import documents, words
+from ak_guard import documents
+from ak_guard.cli import words
 from ak_guard.records import DEFAULT_GROUP
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ def _group_cells(group: Group) -> tuple[Text, ...]:
         Text("\n".join(group.routes) or "all"),
         Text(_limits(group.limits)),
         Text(_limits(group.shared_limits)),
-        Text(words.multiplier(group.multiplier)),
+        Text(documents.multiplier(group.multiplier)),
     )
 
 

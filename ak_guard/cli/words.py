@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -38,14 +37,3 @@ def expiry(moment: datetime | None, now: datetime) -> str:
 
 def stamp(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
-def iso(moment: datetime | None) -> str | None:
-    """ISO 8601 with Z, to the microsecond where there are any."""
-    return None if moment is None else moment.isoformat().replace("+00:00", "Z")
-
-
-def multiplier(value: Fraction) -> str:
-    """`2`, `0.5`, and `1/3` where no decimal is exact."""
-    text = f"{float(value):.15g}"
-    return text if Fraction(text) == value else str(value)

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from ak_guard import inputs
+from ak_guard import documents, inputs
 from ak_guard.backends.workers import Confirmation, Worker
-from ak_guard.cli import documents, exits, show, words
+from ak_guard.cli import exits, show, words
 from ak_guard.cli.desk import AsJson, Db, Desk, examples
 from ak_guard.manager import CONFIRM_SECONDS, KeyManager
 

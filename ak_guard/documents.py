@@ -1,11 +1,10 @@
-"""The shapes of `--json`. They only ever grow; a secret stands in `issued` and nowhere else."""
+"""The shapes of `--json` and of the admin API. They only ever grow; a secret stands in `issued` and nowhere else."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal
-
-from ak_guard.cli import words
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -13,6 +12,7 @@ if TYPE_CHECKING:
     from ak_guard.audit import AuditEntry
     from ak_guard.backends.workers import Confirmation, Worker
     from ak_guard.explain import Explanation
+    from ak_guard.listing import ListedKey
     from ak_guard.manager import Issued
     from ak_guard.records import ApiKey, Group
     from ak_guard.status import BudgetStatus, Status
@@ -37,9 +37,9 @@ def key(key: ApiKey, now: datetime) -> dict[str, Any]:
         "state": state(key, now),
         "group": key.group,
         "enabled": key.enabled,
-        "created_at": words.iso(key.created_at),
-        "updated_at": words.iso(key.updated_at),
-        "expires_at": words.iso(key.expires_at),
+        "created_at": iso(key.created_at),
+        "updated_at": iso(key.updated_at),
+        "expires_at": iso(key.expires_at),
         "allow_ips": list(key.allow_ips),
         "deny_ips": list(key.deny_ips),
         "quota": key.quota,
@@ -55,6 +55,16 @@ def key(key: ApiKey, now: datetime) -> dict[str, Any]:
 
 def issued(made: Issued, now: datetime) -> dict[str, Any]:
     return {"secret": made.secret, "key": key(made.key, now)}
+
+
+def listed(found: ListedKey, now: datetime) -> dict[str, Any]:
+    """A key as it stands in a list."""
+    return {
+        **key(found.key, now),
+        "last_used_at": iso(found.last_used_at),
+        "last_used_ip": found.last_used_ip,
+        "old_secret_until": iso(found.old_secret_until),
+    }
 
 
 def status(found: Status) -> dict[str, Any]:
@@ -73,7 +83,7 @@ def budget(budget: BudgetStatus) -> dict[str, Any]:
         "used": budget.used,
         "held": budget.held,
         "remaining": budget.remaining,
-        "resets_at": words.iso(budget.resets_at),
+        "resets_at": iso(budget.resets_at),
     }
 
 
@@ -81,8 +91,8 @@ def explanation(found: Explanation, now: datetime) -> dict[str, Any]:
     return {
         "admitted": found.admitted,
         "code": found.code,
-        "at": words.iso(found.at),
-        "passes_at": words.iso(found.passes_at),
+        "at": iso(found.at),
+        "passes_at": iso(found.passes_at),
         "rules": [
             {
                 "name": rule.name,
@@ -90,7 +100,7 @@ def explanation(found: Explanation, now: datetime) -> dict[str, Any]:
                 "code": rule.code,
                 "detail": rule.detail,
                 "margin": rule.margin,
-                "passes_at": words.iso(rule.passes_at),
+                "passes_at": iso(rule.passes_at),
             }
             for rule in found.rules
         ],
@@ -105,7 +115,7 @@ def group(group: Group) -> dict[str, Any]:
         "routes": list(group.routes),
         "limits": [str(limit) for limit in group.limits],
         "shared_limits": [str(limit) for limit in group.shared_limits],
-        "multiplier": words.multiplier(group.multiplier),
+        "multiplier": multiplier(group.multiplier),
     }
 
 
@@ -116,22 +126,22 @@ def admin_token(token: AdminToken, now: datetime) -> dict[str, Any]:
         "role": token.role,
         "state": "expired" if token.expires_at is not None and now >= token.expires_at else "active",
         "hint": token.hint,
-        "created_at": words.iso(token.created_at),
-        "expires_at": words.iso(token.expires_at),
+        "created_at": iso(token.created_at),
+        "expires_at": iso(token.expires_at),
     }
 
 
 def usage(found: UsageSummary) -> dict[str, Any]:
     return {
-        "since": words.iso(found.since),
-        "until": words.iso(found.until),
+        "since": iso(found.since),
+        "until": iso(found.until),
         "calls": found.calls,
         "refused": found.refused,
         "cost": found.cost,
         "by_code": dict(found.by_code),
         "buckets": [
             {
-                "start": words.iso(bucket.start),
+                "start": iso(bucket.start),
                 "calls": bucket.calls,
                 "refused": bucket.refused,
                 "cost": bucket.cost,
@@ -150,23 +160,23 @@ def _place(place: Place) -> dict[str, Any]:
         "calls": place.calls,
         "refused": place.refused,
         "cost": place.cost,
-        "first": words.iso(place.first),
-        "last": words.iso(place.last),
+        "first": iso(place.first),
+        "last": iso(place.last),
     }
 
 
 def record(one: UsageRecord) -> dict[str, Any]:
-    return {**one._asdict(), "at": words.iso(one.moment)}
+    return {**one._asdict(), "at": iso(one.moment)}
 
 
 def last_used(found: LastUsed) -> dict[str, Any]:
-    return {"at": words.iso(found.at), "ip": found.ip}
+    return {"at": iso(found.at), "ip": found.ip}
 
 
 def audit_entry(entry: AuditEntry) -> dict[str, Any]:
     return {
         "id": entry.id,
-        "at": words.iso(entry.at),
+        "at": iso(entry.at),
         "actor": entry.actor,
         "action": entry.action,
         "key_id": entry.key_id,
@@ -182,9 +192,9 @@ def worker(found: Worker) -> dict[str, Any]:
         "name": found.name,
         "silent": found.silent,
         "behind": found.behind,
-        "started_at": words.iso(found.started_at),
-        "seen_at": words.iso(found.seen_at),
-        "good_until": words.iso(found.good_until),
+        "started_at": iso(found.started_at),
+        "seen_at": iso(found.seen_at),
+        "good_until": iso(found.good_until),
         "counters": list(found.counters),
     }
 
@@ -196,3 +206,14 @@ def confirmation(found: Confirmation) -> dict[str, Any]:
         "workers": list(found.workers),
         "silent": [worker(silent) for silent in found.silent],
     }
+
+
+def iso(moment: datetime | None) -> str | None:
+    """ISO 8601 with Z, to the microsecond where there are any."""
+    return None if moment is None else moment.isoformat().replace("+00:00", "Z")
+
+
+def multiplier(value: Fraction) -> str:
+    """`2`, `0.5`, and `1/3` where no decimal is exact."""
+    text = f"{float(value):.15g}"
+    return text if Fraction(text) == value else str(value)
