@@ -12,8 +12,8 @@ from typing import Annotated, Any, BinaryIO, Final, NamedTuple, cast
 import typer
 from rich.text import Text
 
-from ak_guard import keys, scanner
-from ak_guard.cli import documents, exits
+from ak_guard import documents, keys, scanner
+from ak_guard.cli import exits
 from ak_guard.cli.complete import keys as names
 from ak_guard.cli.desk import AsJson, Db, Desk, examples
 from ak_guard.cli.find import find_key

@@ -14,7 +14,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ak_guard.cli import documents, words
+from ak_guard import documents
+from ak_guard.cli import words
 from ak_guard.cli.desk import AsJson, Db, Desk, console, examples
 from ak_guard.cli.show import name_of, new_table
 from ak_guard.errors import InputError
@@ -149,7 +150,7 @@ def _fullest(look: Look, rows: int) -> Table:
 
 def _document(look: Look, rows: int) -> dict[str, Any]:
     return {
-        "at": words.iso(look.at),
+        "at": documents.iso(look.at),
         "busiest": [
             {
                 "key_id": use.key_id or None,
