@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from ak_guard.assembly import assemble, open_backend, open_counters
-from ak_guard.backends.base import Closable
+from ak_guard.backends.base import Closable, ReadsUsage
 from ak_guard.backends.workers import KnowsWorkers
 from ak_guard.budgets import Window
 from ak_guard.doctor import keys, setup, store
@@ -17,16 +17,20 @@ from ak_guard.settings import configured
 from ak_guard.settings.written import outside
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from ak_guard.backends.base import KeyLookup
     from ak_guard.database.condition import Condition
+    from ak_guard.records import ApiKey
     from ak_guard.settings import Options
 
 #: Workers follow a change within a second; whoever has not by then does not, in seconds.
 _PATIENCE: Final = 2.0
 
 _NOBODY: Final = bytes(32)
+
+#: Of so many keys it is asked from where they were last used.
+_KEYS_ASKED: Final = 1_000
 
 
 @runtime_checkable
@@ -64,7 +68,7 @@ async def _examined(defaults: Options, environment: Mapping[str, str], db: str |
         yield finding
     backend = open_backend(options.backend)
     try:
-        async for finding in _of_backend(backend):
+        async for finding in _of_backend(backend, options):
             yield finding
     except ConfigurationError as error:
         yield _wrong(error)
@@ -85,29 +89,40 @@ def _wrong(error: Exception) -> Finding:
     )
 
 
-async def _of_backend(backend: KeyLookup) -> AsyncIterator[Finding]:
+async def _of_backend(backend: KeyLookup, options: Options) -> AsyncIterator[Finding]:
+    found: tuple[ApiKey, ...] = ()
     if isinstance(backend, KnowsCondition):
         condition = await backend.condition()
         for finding in (*store.schema(condition), *store.clock(condition), *store.rows(condition)):
             yield finding
         if not condition.current:
             return
-        groups = {group.name: group for group in condition.groups}
-        for finding in keys.advice(condition.keys, groups, condition.unpeppered, datetime.now(UTC)):
+        # The guard's own groups win over those that are stored, as they do in the guard.
+        groups = {group.name: group for group in (*condition.groups, *options.groups)}
+        found = condition.keys
+        for finding in keys.advice(found, groups, condition.unpeppered, datetime.now(UTC)):
             yield finding
     if isinstance(backend, Closable):
         await backend.start()
     try:
-        await backend.find(_NOBODY)
-        if isinstance(backend, KnowsWorkers):
-            for finding in [*store.counters(await backend.workers())]:
-                yield finding
-            confirmation = await backend.confirm(timeout=_PATIENCE)
-            for finding in store.lag(confirmation, datetime.now(UTC)):
-                yield finding
+        async for finding in _of_running(backend, found, options):
+            yield finding
     finally:
         if isinstance(backend, Closable):
             await backend.aclose()
+
+
+async def _of_running(backend: KeyLookup, found: Sequence[ApiKey], options: Options) -> AsyncIterator[Finding]:
+    await backend.find(_NOBODY)
+    if found and isinstance(backend, ReadsUsage) and not list(options.trusted_proxies):
+        used = await backend.last_used([key.id for key in found[:_KEYS_ASKED]])
+        for finding in store.callers([last.ip for last in used.values()]):
+            yield finding
+    if isinstance(backend, KnowsWorkers):
+        for finding in store.counters(await backend.workers()):
+            yield finding
+        for finding in store.lag(await backend.confirm(timeout=_PATIENCE), datetime.now(UTC)):
+            yield finding
 
 
 async def _of_limits(backend: KeyLookup, options: Options) -> AsyncIterator[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from ak_guard.address import IPSet
 from ak_guard.doctor.finding import Finding, Severity
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 #: Clocks may differ by so much, in seconds, before anybody notices.
 _SKEW: Final = 2.0
+#: So many keys are seldom used by one program on one machine.
+_TOO_MANY: Final = 3
 
 
 def unreachable(problem: str) -> Finding:
@@ -98,6 +101,22 @@ def counters(workers: Sequence[Worker]) -> Iterator[Finding]:
             f"{len(running)} workers count windows in different places: {', '.join(places)}",
             "each place lets a whole limit through",
             "AK_GUARD_LIMITS=redis://127.0.0.1:6379/0  # the same for all of them",
+        )
+
+
+def callers(addresses: Sequence[str | None]) -> Iterator[Finding]:
+    """Whether all keys were last used from one address that stands for many: that of a proxy, most likely."""
+    seen = set(addresses)
+    if len(addresses) < _TOO_MANY or len(seen) > 1:
+        return
+    (address,) = seen
+    if address is not None and address in IPSet.private():
+        yield Finding(
+            Severity.WARNING,
+            "one_private_address",
+            f"all {len(addresses)} keys that were used came last from {address}",
+            "if that is a proxy, lists of addresses and the limit on unknown keys judge the proxy and not its callers",
+            f'trusted_proxies = ["{address}"]  # or AK_GUARD_TRUSTED_PROXIES={address}',
         )
 
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from ak_guard import ApiKeyMiddleware, BackendError, KeyManager
 from ak_guard.backends import SQLBackend
 from ak_guard.cli.app import app
-from tests.support import client_for, echo_app
+from tests.support import bearer, client_for, echo_app
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -140,6 +140,23 @@ async def test_running_workers_that_count_apart_are_seen_in_the_database(cli: Cl
     finally:
         for backend in backends:
             await backend.aclose()
+
+
+async def test_a_proxy_whose_word_is_not_read_is_guessed_from_the_callers(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = SQLBackend(cli.url)
+    await backend.start()
+    async with KeyManager(backend) as keys:
+        made = [await keys.create(f"prod-{name}", quota=10, limits=["10/1d"]) for name in ("api", "web", "billing")]
+    async with client_for(ApiKeyMiddleware(echo_app(), backend=backend), ip="10.0.0.5") as client:
+        for issued in made:
+            assert (await client.get("/", headers=bearer(issued.secret))).status_code == 200
+    # What was recorded is written at the latest now.
+    await backend.aclose()
+    assert await asyncio.to_thread(codes, "--db", cli.url) == ["one_private_address"]
+    monkeypatch.setenv("AK_GUARD_TRUSTED_PROXIES", "10.0.0.5")
+    assert await asyncio.to_thread(codes, "--db", cli.url) == []
 
 
 @pytest.mark.parametrize("kind", ["postgres", "mysql"])

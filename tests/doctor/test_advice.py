@@ -123,6 +123,22 @@ def test_workers_that_count_apart_are_told(workers: list[Worker], code: str | No
     assert [finding.code for finding in store.counters(workers)] == ([] if code is None else [code])
 
 
+@pytest.mark.parametrize(
+    ("addresses", "told"),
+    [
+        ([], False),
+        (["10.0.0.5"] * 2, False),
+        (["10.0.0.5"] * 3, True),
+        (["::1"] * 3, True),
+        (["10.0.0.5", "10.0.0.5", "10.0.0.6"], False),
+        (["203.0.113.7"] * 3, False),
+        ([None] * 3, False),
+    ],
+)
+def test_callers_that_all_come_from_one_private_address_are_told(addresses: list[str | None], told: bool) -> None:
+    assert [finding.code for finding in store.callers(addresses)] == (["one_private_address"] if told else [])
+
+
 def test_workers_that_lag_are_told_with_what_they_may_still_do() -> None:
     found = list(store.lag(Confirmation(2.0, ("a",), (_worker("b", silent=True), _worker("c", behind=3))), NOW))
     assert [finding.what for finding in found] == [
