@@ -27,7 +27,7 @@ def unreachable(problem: str) -> Finding:
         "database_away",
         problem,
         "known keys go on for stale_if_error seconds, then every request is answered 503",
-        "start the database, or correct AK_GUARD_BACKEND",
+        "start it, or correct AK_GUARD_BACKEND",
     )
 
 

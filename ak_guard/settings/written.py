@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
 
 FILE: Final = "ak_guard.toml"
 PROJECT: Final = "pyproject.toml"
+
+# Kubernetes tells every container of the services around it in the manner of Docker's links: where one is named
+# ak-guard, as AK_GUARD_SERVICE_HOST or AK_GUARD_PORT_9000_TCP_ADDR. Nobody has misspelled anything then.
+_SERVICE_LINK: Final = re.compile(
+    r"AK_GUARD_(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?)"
+)
 
 
 class Written(NamedTuple):
@@ -50,7 +57,7 @@ def outside() -> Outside:
     for name, text in _environment():
         if name in variables:
             found[variables[name]] = Written(name, text, in_file=False)
-        elif name not in OTHER_VARIABLES:
+        elif name not in OTHER_VARIABLES and not _SERVICE_LINK.fullmatch(name):
             strangers.append(unknown(name, [*variables, *OTHER_VARIABLES]))
     return Outside(file, found, tuple(strangers))
 

@@ -188,6 +188,23 @@ def test_an_empty_variable_is_not_set_and_others_of_ours_are_no_settings(monkeyp
     assert configured() == {}
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "AK_GUARD_SERVICE_HOST",
+        "AK_GUARD_SERVICE_PORT",
+        "AK_GUARD_SERVICE_PORT_HTTP",
+        "AK_GUARD_PORT",
+        "AK_GUARD_PORT_9000_TCP",
+        "AK_GUARD_PORT_9000_TCP_ADDR",
+        "AK_GUARD_CONSOLE_SERVICE_HOST",
+    ],
+)
+def test_a_service_of_our_name_beside_the_app_misspells_nothing(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "tcp://10.0.0.1:9000")
+    assert configured() == {}
+
+
 def test_every_variable_that_the_package_reads_is_known() -> None:
     named = {
         name
