@@ -21,7 +21,7 @@ FILE: Final = "ak_guard.toml"
 PROJECT: Final = "pyproject.toml"
 
 # Kubernetes tells every container of the services around it in the manner of Docker's links: where one is named
-# ak-guard, as AK_GUARD_SERVICE_HOST or AK_GUARD_PORT_9000_TCP_ADDR. Nobody has misspelled anything then.
+# ak-guard, with _SERVICE_HOST or _PORT_9000_TCP_ADDR behind our prefix. Nobody has misspelled anything then.
 _SERVICE_LINK: Final = re.compile(
     r"AK_GUARD_(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?)"
 )
