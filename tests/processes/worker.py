@@ -58,6 +58,13 @@ def app_for(job: Job) -> ASGIApp:
         if scope["type"] != "http":
             raise RuntimeError("only http is spoken here")
         calls.add()
+        if scope["path"] == "/stay":
+            # Until the client hangs up.
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            return
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
