@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.benchmarks import sections
+from tests.benchmarks.fleet import revocation, steady
 from tests.benchmarks.harness import Plan
 from tests.benchmarks.memory import bytes_per_key
 from tests.benchmarks.report import Table, summary
@@ -46,6 +47,8 @@ def plans(*, quick: bool) -> dict[str, Callable[[], Awaitable[Table]]]:
         "memory": lambda: bytes_per_key(1_000 if quick else 20_000),
         "sqlite": lambda: sections.sqlite(plan),
         "stores": lambda: stores(plan),
+        "steady": lambda: steady(2 if quick else 10),
+        "revocation": lambda: revocation(3 if quick else 50),
         "wire": wire,
     }
 

@@ -77,6 +77,8 @@ def _target(row: Row) -> str:
 
 
 def _number(value: float) -> str:
+    if 0 < abs(value) < 0.1:
+        return f"{value:.4f}"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.1f}"
 
 
