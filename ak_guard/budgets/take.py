@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from ak_guard.budgets.base import Level, MultiWindowSupport
     from ak_guard.budgets.gate import Gate
+    from ak_guard.budgets.purse import Purse
     from ak_guard.budgets.slots import Full
     from ak_guard.budgets.windows import Window
 
@@ -41,7 +42,34 @@ def take_at_once(budget: Budget, cost: int, charged: int, now: float) -> Receipt
                 return Shortage(full, left, purse.ends)
     if not charged or not budget.at_once:
         return None
+    if len(parts) > 1 and (purses := _enough(parts, charged, now)):
+        return _spent(budget, cost, charged, purses)
     return _spend(budget, cost, charged, now)
+
+
+def _enough(parts: Sequence[Part], charged: int, now: float) -> list[Purse]:
+    """The purse of each part, where there is enough in every one of them; else nothing."""
+    purses: list[Purse] = []
+    for part in parts:
+        purse = part.purse
+        if purse is None or now >= purse.until or charged > purse.units or purse.requests <= 0:
+            return []
+        if purse.clock is not None and purse.clock() >= purse.deadline:
+            return []
+        purses.append(purse)
+    return purses
+
+
+def _spent(budget: Budget, cost: int, charged: int, purses: Sequence[Purse]) -> Receipt:
+    left: list[int] = []
+    ends: list[float] = []
+    for purse in purses:
+        purse.units -= charged
+        purse.requests -= 1
+        left += purse.left()
+        ends += purse.ends
+    generations = [purse.generations for purse in purses]
+    return Receipt(budget, cost, charged, generations, budget.in_order(left), budget.in_order(ends))
 
 
 async def take(budget: Budget, cost: int, charged: int, now: float) -> Receipt | Shortage | Full:

@@ -17,6 +17,7 @@ from tests.benchmarks import sections
 from tests.benchmarks.fleet import revocation, steady
 from tests.benchmarks.harness import Plan
 from tests.benchmarks.memory import bytes_per_key
+from tests.benchmarks.rare import rare
 from tests.benchmarks.report import Table, summary
 from tests.benchmarks.stores import stores
 from tests.benchmarks.wire import over_uvicorn
@@ -47,6 +48,7 @@ def plans(*, quick: bool) -> dict[str, Callable[[], Awaitable[Table]]]:
         "memory": lambda: bytes_per_key(1_000 if quick else 20_000),
         "sqlite": lambda: sections.sqlite(plan),
         "stores": lambda: stores(plan),
+        "rare": lambda: rare(1, ["sqlite"]) if quick else rare(8),
         "steady": lambda: steady(2 if quick else 10),
         "revocation": lambda: revocation(3 if quick else 50),
         "wire": wire,
