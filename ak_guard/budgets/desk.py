@@ -28,6 +28,8 @@ _TICK_SECONDS: Final = 0.1
 # An account that nobody used for so long is forgotten, a few with each new one.
 _IDLE_SECONDS: Final = 10.0
 _SWEEP_STEP: Final = 4
+# Beyond so many, whoever holds nothing is forgotten sooner.
+_MOST_ACCOUNTS: Final = 4_096
 _SEEN: Final = 1_024
 
 
@@ -151,7 +153,7 @@ class Desk:
         """Forget a few accounts that are not used, so that memory follows the keys in use."""
         for subject in list(itertools.islice(self.held, _SWEEP_STEP)):
             held = self.held.pop(subject)
-            idle = self.clock() - held.account.used_at > _IDLE_SECONDS
+            idle = self.clock() - held.account.used_at > _IDLE_SECONDS or len(self.held) >= _MOST_ACCOUNTS
             if not idle or held.waiters or held.flight is not None or held.account.holds:
                 self.held[subject] = held
 

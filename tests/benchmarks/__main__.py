@@ -17,6 +17,7 @@ from tests.benchmarks import sections
 from tests.benchmarks.fleet import revocation, steady
 from tests.benchmarks.harness import Plan
 from tests.benchmarks.memory import bytes_per_key
+from tests.benchmarks.million import million
 from tests.benchmarks.rare import rare
 from tests.benchmarks.report import Table, summary
 from tests.benchmarks.stores import stores
@@ -48,6 +49,7 @@ def plans(*, quick: bool) -> dict[str, Callable[[], Awaitable[Table]]]:
         "memory": lambda: bytes_per_key(1_000 if quick else 20_000),
         "sqlite": lambda: sections.sqlite(plan),
         "stores": lambda: stores(plan),
+        "million": lambda: million(20_000, 3, 1_000) if quick else million(1_000_000, 30, 6_000),
         "rare": lambda: rare(1, ["sqlite"]) if quick else rare(8),
         "steady": lambda: steady(2 if quick else 10),
         "revocation": lambda: revocation(3 if quick else 50),

@@ -82,7 +82,7 @@ async def on_store(store: str, live: int) -> AsyncIterator[tuple[Case, Counted]]
     """A guard over a store of its own with `live` keys."""
     with tempfile.TemporaryDirectory() as folder:
         async with contextlib.AsyncExitStack() as stack:
-            place = await stack.enter_async_context(_place(store, Path(folder)))
+            place = await stack.enter_async_context(a_place_apart(store, Path(folder)))
             backend = SQLBackend(place.backend)
             counters = backend.counters if place.limits is None else counters_from(place.limits)
             keys = await stack.enter_async_context(KeyManager(backend))
@@ -105,7 +105,7 @@ def counted_by(counted: Counted) -> Any:
 
 
 @contextlib.asynccontextmanager
-async def _place(store: str, folder: Path) -> AsyncIterator[Any]:
+async def a_place_apart(store: str, folder: Path) -> AsyncIterator[Any]:
     """`a_place` makes and drops a database with a loop of its own, so it needs a thread of its own."""
     databases = Databases()
     manager = a_place(store, folder, databases)
