@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ak_guard import ApiKeyMiddleware, Group, KeyManager
-from ak_guard.backends import SQLBackend
+from ak_guard.backends import MemoryBackend, SQLBackend
 from tests.admin.consoles import Visitor, visitor
 from tests.support import bearer, client_for, echo_app
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-async def at(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Visitor]:
-    backend = SQLBackend(f"sqlite:///{tmp_path}/keys.db")
+async def at(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> AsyncIterator[Visitor]:
+    backend = SQLBackend(f"sqlite:///{tmp_path}/keys.db") if hasattr(request, "param") else MemoryBackend()
     async with KeyManager(backend, clock=clock) as keys, visitor(keys, clock) as there:
         await there.sign_in()
         yield there
@@ -38,9 +38,10 @@ async def test_a_key_is_disabled_at_once_with_the_way_back(at: Visitor) -> None:
     assert (await at.keys.get(key.id)).enabled
 
 
+@pytest.mark.parametrize("at", ["sqlite"], indirect=True)
 async def test_a_disable_says_that_the_running_worker_has_confirmed(at: Visitor) -> None:
     issued = await at.keys.create("prod-api")
-    async with client_for(ApiKeyMiddleware(echo_app(), backend=at.keys.backend)) as app:
+    async with client_for(ApiKeyMiddleware(echo_app(), backend=at.keys.backend, usage=True)) as app:
         assert (await app.get("/", headers=bearer(issued.secret))).status_code == 200
         await at.go(f"/keys/{issued.key.id}")
         await at.send(f"/keys/{issued.key.id}/disable")
@@ -76,7 +77,7 @@ async def test_a_grace_that_is_not_offered_is_refused_and_nothing_rotated(at: Vi
 
 async def test_quota_and_windows_are_reset(at: Visitor) -> None:
     issued = await at.keys.create("prod-api", quota=10, limits=["5/1d"])
-    async with client_for(ApiKeyMiddleware(echo_app(), backend=at.keys.backend)) as app:
+    async with client_for(ApiKeyMiddleware(echo_app(), backend=at.keys.backend, usage=True)) as app:
         await app.get("/", headers=bearer(issued.secret))
     await at.go(f"/keys/{issued.key.id}")
     await at.send(f"/keys/{issued.key.id}/reset", {"reset": "windows"})
@@ -103,7 +104,7 @@ async def test_a_key_is_deleted_by_its_name_alone(at: Visitor) -> None:
 
 async def test_usage_is_drawn_and_stands_in_a_table_too(at: Visitor) -> None:
     issued = await at.keys.create("prod-api", limits=["2/1d"])
-    guarded = ApiKeyMiddleware(echo_app(), backend=at.keys.backend, clock=at.clock)
+    guarded = ApiKeyMiddleware(echo_app(), backend=at.keys.backend, usage=True, clock=at.clock)
     async with client_for(guarded) as app:
         for _ in range(3):
             await app.get("/v1/models", headers=bearer(issued.secret))
@@ -166,7 +167,7 @@ async def test_what_somebody_else_saved_meanwhile_is_shown_beside_what_was_typed
 
 async def test_a_list_that_locks_out_recent_callers_is_saved_only_when_forced(at: Visitor) -> None:
     issued = await at.keys.create("prod-api")
-    async with client_for(ApiKeyMiddleware(echo_app(), backend=at.keys.backend, clock=at.clock)) as app:
+    async with client_for(ApiKeyMiddleware(echo_app(), backend=at.keys.backend, usage=True, clock=at.clock)) as app:
         await app.get("/", headers=bearer(issued.secret))
         await at.usage_written(issued.key.id, calls=1)
     await at.go(f"/keys/{issued.key.id}/edit")
@@ -214,7 +215,7 @@ async def test_groups_are_made_changed_and_deleted(at: Visitor) -> None:
 async def test_a_route_that_goes_is_told_with_its_recent_calls(at: Visitor) -> None:
     await at.keys.create_group(Group("paid", routes=["/v1/*"]))
     issued = await at.keys.create("one", group="paid")
-    async with client_for(ApiKeyMiddleware(echo_app(), backend=at.keys.backend, clock=at.clock)) as app:
+    async with client_for(ApiKeyMiddleware(echo_app(), backend=at.keys.backend, usage=True, clock=at.clock)) as app:
         await app.get("/v1/models", headers=bearer(issued.secret))
         await at.usage_written(issued.key.id, calls=1)
     await at.go("/groups/one?name=paid")
@@ -239,7 +240,7 @@ async def test_the_audit_trail_is_shown_filtered_and_exported(at: Visitor) -> No
     await at.go("/audit?action=key.disable")
     assert "created: group" not in at.words
     lines = (await at.client.get("/audit.jsonl")).text.splitlines()
-    assert [json.loads(line)["action"] for line in lines] == ["key.disable", "key.create"]
+    assert [json.loads(line)["action"] for line in lines] == ["key.disable", "key.create", "token.create"]
     exported = await at.client.get("/audit.csv")
     assert ",'=cmd," in exported.text
     assert exported.headers["content-disposition"] == 'attachment; filename="ak_guard-audit.csv"'
@@ -275,8 +276,9 @@ async def test_an_editor_sees_tokens_and_changes_none(at: Visitor) -> None:
     assert len(await at.tokens.list()) == 2
 
 
+@pytest.mark.parametrize("at", ["sqlite"], indirect=True)
 async def test_settings_show_the_running_workers(at: Visitor) -> None:
-    async with client_for(ApiKeyMiddleware(echo_app(), backend=at.keys.backend)) as app:
+    async with client_for(ApiKeyMiddleware(echo_app(), backend=at.keys.backend, usage=True)) as app:
         await app.get("/", headers=bearer((await at.keys.create("prod-api")).secret))
         await at.go("/settings")
         assert "up to date 0" in at.words
@@ -292,9 +294,9 @@ async def test_shortcuts_theme_and_zone_are_chosen(at: Visitor) -> None:
     assert "Times in Asia/Shanghai" in at.text
 
 
-async def test_the_console_works_under_a_prefix(tmp_path: Path, clock: ManualClock) -> None:
+async def test_the_console_works_under_a_prefix(clock: ManualClock) -> None:
     async with (
-        KeyManager(SQLBackend(f"sqlite:///{tmp_path}/other.db"), clock=clock) as keys,
+        KeyManager(MemoryBackend(), clock=clock) as keys,
         visitor(keys, clock, prefix="/console") as at,
     ):
         key = (await keys.create("prod-api")).key

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from ak_guard.admin.console import actions, audit, bulk, create, edit, entrance, groups, preferences
+from ak_guard.admin.console import actions, audit, bulk, create, edit, entrance, groups, leak, preferences
 from ak_guard.admin.console import key as key_page
 from ak_guard.admin.console import keys as key_list
 from ak_guard.admin.console.cookies import DOOR_COOKIE, SESSION_COOKIE
@@ -89,6 +89,11 @@ def console_app(keys: KeyManager, *, tokens: AdminTokens, clock: Callable[[], fl
                     ("stored", actions.stored),
                 )
             ),
+            page("/keys/{key_id}/leak", leak.show, leak.act, reads="edit", writes=True),
+            page("/keys/{key_id}/leak/{report}", leak.show_report),
+            page("/keys/{key_id}/leak/{report}/looked", act=leak.look, writes=True),
+            page("/keys/{key_id}/leak/{report}/report.md", leak.markdown),
+            page("/keys/{key_id}/leak/{report}/report.json", leak.as_json),
             page("/groups", groups.show),
             page("/groups/new", groups.show_new, groups.create, reads="edit", writes=True),
             page("/groups/one", groups.show_one, groups.save, reads="edit", writes=True),

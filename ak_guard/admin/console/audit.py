@@ -32,7 +32,10 @@ ACTIONS: Final = (
     "key.delete",
     "group.create",
     "group.update",
+    "key.leak",
     "group.delete",
+    "token.create",
+    "token.revoke",
 )
 
 

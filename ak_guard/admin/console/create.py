@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from typing import TYPE_CHECKING, Final
 
@@ -17,7 +16,8 @@ from ak_guard.admin.console.draft import (
 from ak_guard.admin.console.fields import fields_of
 from ak_guard.admin.console.kinds import DRAFTS, kinds
 from ak_guard.admin.console.visit import Made
-from ak_guard.errors import InputError
+from ak_guard.errors import InputError, Repeated
+from ak_guard.leaks import variable_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,24 +48,25 @@ async def act(visit: Visit) -> Response:
     rules = read(draft, visit.tongue, peppered=visit.keys.backend.peppered)
     if rules.problems or visit.given("do") == "check":
         return await _form(visit, draft, kind=visit.given("template"), problems=rules.problems, checked=True)
-    once = visit.given("once")
-    made = visit.console.made.get(once)
-    if made is not None:
-        return await shown_before(visit, made)
-    visit.console.made[once] = Made("", rules.name, visit.tongue.now)
     try:
         issued = await visit.keys.create(
-            **rules.arguments(), key=rules.key, metadata=metadata_with({}, rules.stored_in)
+            **rules.arguments(),
+            key=rules.key,
+            metadata=metadata_with({}, rules.stored_in),
+            request_id=f"console {visit.given('once')}",
         )
+    except Repeated as repeated:
+        return await _made_before(visit, repeated.key_id)
     except InputError as error:
-        del visit.console.made[once]
         problem = Problem(error.field, visit.tongue.told(error.problem), error.field)
         return await _form(visit, draft, kind=visit.given("template"), problems=[problem])
-    except BaseException:
-        del visit.console.made[once]
-        raise
-    visit.console.made[once] = Made(issued.key.id, issued.key.name, visit.tongue.now)
     return await show_secret(visit, issued, lead=visit.tongue.say("The key exists and works now."))
+
+
+async def _made_before(visit: Visit, key_id: str) -> Response:
+    """The form came again, by a reload or a second press: its key is there already."""
+    key = await visit.keys.get(key_id)
+    return await shown_before(visit, Made(key.id, key.name, key.created_at or visit.tongue.now))
 
 
 async def check(visit: Visit) -> Response:
@@ -79,7 +80,7 @@ async def check(visit: Visit) -> Response:
 
 async def show_secret(visit: Visit, issued: Issued, *, lead: Markup) -> Response:
     """The one page that holds a secret. It is the answer to a form and has no address of its own."""
-    variable = variable_name(issued.key.name)
+    variable = variable_of(issued.key.name)
     return await visit.page(
         "created.html",
         key=issued.key,
@@ -96,12 +97,6 @@ async def show_secret(visit: Visit, issued: Issued, *, lead: Markup) -> Response
 async def shown_before(visit: Visit, made: Made) -> Response:
     """What a reload of that page says."""
     return await visit.page("shown-before.html", made=made, moment=visit.tongue.clock(made.at))
-
-
-def variable_name(name: str) -> str:
-    """The variable of the environment for a key: `search-audit` is `SEARCH_AUDIT_API_KEY`."""
-    words = re.sub(r"[^A-Z0-9]+", "_", name.upper()).strip("_")
-    return f"{words}_API_KEY" if words and not words[0].isdigit() else f"KEY_{words}".rstrip("_")
 
 
 async def _form(

@@ -56,6 +56,7 @@ class Draft:
     quota: str = ""
     windows: tuple[WindowText, ...] = ()
     no_windows: bool = False
+    at_once: str = ""
     key: str = ""
     owner: str = ""
     stored_in: str = ""
@@ -82,6 +83,7 @@ class Rules:
     deny_ips: tuple[str, ...] = ()
     quota: int | None = None
     limits: tuple[Limit, ...] | None = None
+    max_concurrency: int | None = None
     key: str | None = None
     owner: str | None = None
     stored_in: str | None = None
@@ -97,6 +99,7 @@ class Rules:
             "deny_ips": self.deny_ips,
             "quota": self.quota,
             "limits": self.limits,
+            "max_concurrency": self.max_concurrency,
             "owner": self.owner,
         }
 
@@ -117,7 +120,7 @@ def draft_from(form: FormData) -> Draft:
     ]
     rows = [WindowText(*row) for row in zip(*columns, strict=False)][:MAX_WINDOWS]
     return Draft(
-        **{name: text(name) for name in ("name", "expires", "date", "quota", "key", "owner", "stored_in")},
+        **{name: text(name) for name in ("name", "expires", "date", "quota", "at_once", "key", "owner", "stored_in")},
         group=text("group") or DEFAULT_GROUP,
         allow_ips=text("allow_ips").replace("\r\n", "\n"),
         deny_ips=text("deny_ips").replace("\r\n", "\n"),
@@ -138,6 +141,7 @@ def draft_of(key: ApiKey, tongue: Tongue) -> Draft:
         quota="" if key.quota is None else f"{key.quota:,}",
         windows=tuple(window_text(limit) for limit in key.limits or ()),
         no_windows=key.limits == (),
+        at_once="" if key.max_concurrency is None else str(key.max_concurrency),
         owner=key.owner or "",
         stored_in=str(key.metadata.get("stored_in", "")),
     )
@@ -159,6 +163,7 @@ def read(draft: Draft, tongue: Tongue, *, peppered: bool, current: ApiKey | None
     rules.deny_ips = reader.networks("deny_ips", draft.deny_ips)
     reader.quota(draft.quota)
     reader.windows(draft)
+    reader.at_once(draft.at_once)
     reader.custom_key(draft.key, peppered=peppered)
     rules.owner = reader.words("owner", draft.owner)
     rules.stored_in = reader.words("stored_in", draft.stored_in)
@@ -240,6 +245,15 @@ class _Reader:
             text = "“%(typed)s” is not a whole number of units. Write it as 20000 or 20,000."
             # say("“%(typed)s” is not a whole number of units. Write it as 20000 or 20,000.")
             self._wrong("quota", self._tongue.say(text, typed=typed[:40]))
+
+    def at_once(self, typed: str) -> None:
+        if not typed:
+            return
+        amount = _whole(typed)
+        try:
+            self._rules.max_concurrency = inputs.max_concurrency(typed if amount is None else amount)
+        except InputError:
+            self._wrong("at_once", self._tongue.say("“%(typed)s” is not a whole number from 1 up.", typed=typed[:40]))
 
     def windows(self, draft: Draft) -> None:
         if not draft.windows:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from ak_guard.admin.console.create import error_head
 from ak_guard.admin.console.draft import Problem, draft_from, draft_of, metadata_with, read, with_address
 from ak_guard.admin.console.fields import fields_of
-from ak_guard.admin.console.key import lock_of
 from ak_guard.admin.console.lockout import locked_out
 from ak_guard.admin.console.visit import Note
-from ak_guard.errors import InputError
+from ak_guard.errors import Conflict, InputError
+from ak_guard.versions import version_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +37,7 @@ class Difference:
 async def show(visit: Visit) -> Response:
     """The form with what is saved."""
     key = await visit.keys.get(visit.request.path_params["key_id"])
-    return await _form(visit, key, draft_of(key, visit.tongue), lock=lock_of(key.updated_at))
+    return await _form(visit, key, draft_of(key, visit.tongue), lock=version_of(key))
 
 
 async def act(visit: Visit) -> Response:
@@ -51,20 +51,28 @@ async def act(visit: Visit) -> Response:
         return await _form(visit, key, draft, lock=lock, problems=rules.problems)
     if visit.given("do") == "check":
         return await _form(visit, key, draft, lock=lock, checked=True)
-    if lock != lock_of(key.updated_at):
-        # The next save is made in the knowledge of what is shown now.
-        differences = differ(draft_of(key, visit.tongue), draft, visit.tongue)
-        return await _form(visit, key, draft, lock=lock_of(key.updated_at), differences=differences, status=412)
+    if lock != version_of(key):
+        return await _overtaken(visit, key, draft)
     shut_out = await locked_out(visit, key, rules.allow_ips, rules.deny_ips)
     if shut_out and not visit.given("force"):
         return await _form(visit, key, draft, lock=lock, shut_out=shut_out, status=409)
     try:
-        await visit.keys.update(key.id, **rules.arguments(), metadata=metadata_with(key.metadata, rules.stored_in))
+        await visit.keys.update(
+            key.id, **rules.arguments(), metadata=metadata_with(key.metadata, rules.stored_in), version=lock
+        )
+    except Conflict:
+        return await _overtaken(visit, await visit.keys.get(key.id), draft)
     except InputError as error:
         problem = Problem(error.field, visit.tongue.told(error.problem), error.field)
         return await _form(visit, key, draft, lock=lock, problems=[problem])
     head = visit.tongue.say("Saved. Running apps follow within a second.")
     return visit.go(f"/keys/{key.id}", Note("good", head))
+
+
+async def _overtaken(visit: Visit, key: ApiKey, draft: Draft) -> Response:
+    """Somebody else saved: both are shown, and the next save is made in the knowledge of what is saved now."""
+    differences = differ(draft_of(key, visit.tongue), draft, visit.tongue)
+    return await _form(visit, key, draft, lock=version_of(key), differences=differences, status=412)
 
 
 def differ(theirs: Draft, yours: Draft, tongue: Tongue) -> list[Difference]:
@@ -78,6 +86,7 @@ def differ(theirs: Draft, yours: Draft, tongue: Tongue) -> list[Difference]:
         "deny_ips": say("Denied addresses"),
         "quota": say("Quota"),
         "windows": say("Windows"),
+        "at_once": say("Requests at once"),
         "owner": say("Owner"),
         "stored_in": say("Stored in"),
     }

@@ -81,6 +81,8 @@ class Needs:
     units: Mapping[str, str]
 
     def of(self, name: str) -> int:
+        if name == "concurrency":
+            return 1
         charged = math.ceil(self.cost * self.multiplier)
         return min(1, charged) if self.units.get(name) == "requests" else charged
 
@@ -152,6 +154,7 @@ def _name(name: str, tongue: Tongue) -> Markup:
         "address": tongue.say("Address"),
         "group and route": tongue.say("Group, route"),
         "quota": tongue.say("Quota"),
+        "concurrency": tongue.say("At once"),
     }
     if name in words:
         return words[name]

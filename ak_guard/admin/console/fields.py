@@ -97,6 +97,7 @@ def spoken(rules: Rules, group: Group | None) -> Spoken:
         rules.limits,
         rules.expires_at,
         rules.ends_chosen,
+        rules.max_concurrency,
     )
 
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 from ak_guard.admin.console.gauges import Gauge, window_gauge
 from ak_guard.admin.console.in_words import limit_words, multiplier_text
 from ak_guard.admin.console.visit import Note
-from ak_guard.errors import BudgetError, ConfigurationError, InputError, NotFound
+from ak_guard.errors import BudgetError, ConfigurationError, Conflict, InputError, NotFound
 from ak_guard.listing import KeyFilter
 from ak_guard.paths import Route, Routes
 from ak_guard.records import DEFAULT_GROUP, Group
+from ak_guard.versions import version_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -156,9 +157,12 @@ async def save(visit: Visit) -> Response:
     if warnings and not visit.given("force"):
         return await _form(visit, draft, new=False, warnings=warnings)
     try:
-        await visit.keys.update_group(after)
+        await visit.keys.update_group(after, version=visit.given("lock"))
     except NotFound:
         await visit.keys.create_group(after)
+    except Conflict:
+        text = visit.tongue.say("Somebody else changed this group meanwhile. Saving again replaces what is saved now.")
+        return await _form(visit, draft, new=False, warnings=[text])
     head = visit.tongue.say("Group %(name)s is saved. Its keys follow within a second.", name=after.name)
     return visit.go("/groups", Note("good", head))
 
@@ -234,6 +238,9 @@ async def _form(
     warnings: Sequence[Markup] = (),
     delete_problem: Markup | None = None,
 ) -> Response:
+    saved = None
+    if not new:
+        saved = next((group for group in await visit.keys.list_groups() if group.name == draft.name), None)
     return await visit.page(
         "group.html",
         status=422 if problem or delete_problem else 409 if warnings else 200,
@@ -244,5 +251,6 @@ async def _form(
         problem_text=None if problem is None else visit.tongue.told(problem.problem),
         warnings=warnings,
         delete_problem=delete_problem,
-        stored=not new and draft.name in {group.name for group in await visit.keys.list_groups()},
+        stored=saved is not None,
+        lock="" if saved is None else version_of(saved),
     )

@@ -40,6 +40,7 @@ class Spoken:
     limits: tuple[Limit, ...] | None
     expires_at: datetime | None
     ends_chosen: bool = True
+    max_concurrency: int | None = None
 
     @property
     def windows(self) -> tuple[Limit, ...]:
@@ -133,6 +134,11 @@ def _budgets(rules: Spoken, tongue: Tongue) -> Iterator[Sentence]:
     if rules.group is not None and rules.group.shared_limits:
         listed = tongue.listed(limit_words(limit, tongue) for limit in rules.group.shared_limits)
         yield Sentence("gauge", tongue.say("All keys of the group together: %(list)s.", list=listed))
+    if rules.max_concurrency is not None:
+        words = tongue.count(
+            "At most %(n)s request runs at once.", "At most %(n)s requests run at once.", rules.max_concurrency
+        )
+        yield Sentence("gauge", words)
     if rules.quota is None:
         yield Sentence("full", tongue.say("No quota: it never runs out."))
     elif rules.quota:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from ak_guard.admin.console.explained import ask_of, explained
@@ -11,7 +10,6 @@ from ak_guard.admin.console.fields import Option
 from ak_guard.admin.console.gauges import budget_lines
 from ak_guard.admin.console.history import history_of
 from ak_guard.admin.console.in_words import route_words
-from ak_guard.admin.console.keys import with_last_use
 from ak_guard.admin.console.rows import row_of
 from ak_guard.admin.console.usage import usage_of
 from ak_guard.admin.console.words import stands_out
@@ -20,13 +18,14 @@ from ak_guard.listing import KeyFilter, ListedKey
 from ak_guard.records import DEFAULT_GROUP, Group
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from collections.abc import Sequence
 
     from markupsafe import Markup
     from starlette.responses import Response
 
     from ak_guard.admin.console.visit import Visit
     from ak_guard.status import Status
+    from ak_guard.usage.anomalies import Anomaly
 
 #: How long an old secret may work on after a rotation.
 GRACES: Final = ("", "15m", "1h", "24h", "7d")
@@ -51,8 +50,11 @@ async def show(visit: Visit, *, problem: Markup | None = None, at: str = "") -> 
         routes=None if group is None else route_words(group, visit.tongue),
         budgets=budget_lines(status, visit.tongue),
         counters_away=status is None,
+        running=status.concurrency.used if status is not None and status.concurrency is not None else None,
         usage=usage,
-        words=stands_out(row, usage, visit.tongue),
+        words=stands_out(
+            row, await _anomalies(visit, key_id), visit.tongue, called=bool(usage and usage.summary.calls)
+        ),
         ask=ask,
         explained=await explained(visit, key_id, ask, group=group, status=status),
         history=await history_of(visit, key_id),
@@ -67,9 +69,8 @@ async def show(visit: Visit, *, problem: Markup | None = None, at: str = "") -> 
 async def listed_key(visit: Visit, key_id: str) -> ListedKey:
     """A key as it stands in the list; raises `NotFound`."""
     key = await visit.keys.get(key_id)
-    page = await visit.keys.page(KeyFilter(search=key.id), limit=2)
-    listed = next((one for one in page.items if one.key.id == key.id), ListedKey(key))
-    return (await with_last_use(visit, [replace(listed, key=key)]))[0]
+    page = await visit.keys.page(KeyFilter(ids=(key.id,)), sort="-last_used", limit=1)
+    return page.items[0] if page.items else ListedKey(key)
 
 
 async def _status(visit: Visit, key_id: str) -> Status | None:
@@ -77,6 +78,14 @@ async def _status(visit: Visit, key_id: str) -> Status | None:
         return await visit.keys.status(key_id)
     except (BudgetError, ConfigurationError):
         return None
+
+
+async def _anomalies(visit: Visit, key_id: str) -> Sequence[Anomaly]:
+    """What is unusual in the last day beside the week before; nothing where no records are kept."""
+    try:
+        return await visit.keys.anomalies(key_id)
+    except ConfigurationError:
+        return ()
 
 
 async def _group(visit: Visit, name: str) -> Group | None:
@@ -97,11 +106,6 @@ def grace_options(visit: Visit) -> list[Option]:
         "7d": visit.tongue.count("%(n)s day", "%(n)s days", 7),
     }
     return [Option(grace, words[grace], grace == "1h") for grace in GRACES]
-
-
-def lock_of(updated_at: datetime | None) -> str:
-    """What a form of a key carries, so that a change made meanwhile by somebody else is seen."""
-    return "" if updated_at is None else updated_at.isoformat()
 
 
 def as_grace(text: str) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ak_guard.admin.console.rows import Row, row_of
@@ -18,14 +18,16 @@ if TYPE_CHECKING:
 
     from ak_guard.admin.console.tongue import Tongue
     from ak_guard.admin.console.visit import Visit
-    from ak_guard.listing import KeyPage, ListedKey, State
+    from ak_guard.listing import KeyPage, State
     from ak_guard.status import Status
 
 PAGE_SIZE: Final = 25
+#: The keys that are in use stand first.
+DEFAULT_SORT: Final = "-last_used"
 #: So many keys are named under "Worth a look".
 LOOKED_AT: Final = 3
 
-_SORTS: Final = {"name": "name", "expires": "expires", "quota": "quota", "created": "-created"}
+_SORTS: Final = {"name": "name", "expires": "expires", "quota": "quota", "last_used": DEFAULT_SORT}
 _STATES: Final[tuple[State, ...]] = ("active", "disabled", "expired", "expiring", "endless")
 
 
@@ -56,7 +58,7 @@ class Heading:
 async def show(visit: Visit) -> Response:
     """The page of keys that the query asks for."""
     where = wanted(visit)
-    sort = visit.asked("sort") or "-created"
+    sort = visit.asked("sort") or DEFAULT_SORT
     problem: InputError | None = None
     try:
         page = await visit.keys.page(
@@ -64,12 +66,11 @@ async def show(visit: Visit) -> Response:
         )
     except InputError as error:
         # An address that somebody wrote by hand, or a cursor of another order: the first page says so and goes on.
-        problem, sort, where = error, "-created", KeyFilter()
+        problem, sort, where = error, DEFAULT_SORT, KeyFilter()
         page = await visit.keys.page(where, sort=sort, limit=PAGE_SIZE)
     statuses = await _statuses(visit, page)
     rows = [
-        row_of(listed, None if statuses is None else statuses.get(listed.key.id), visit.tongue)
-        for listed in await with_last_use(visit, page.items)
+        row_of(listed, None if statuses is None else statuses.get(listed.key.id), visit.tongue) for listed in page.items
     ]
     everything = page.counts if where == KeyFilter(state=where.state) else await visit.keys.counts()
     return await visit.page(
@@ -103,15 +104,6 @@ def wanted(visit: Visit) -> KeyFilter:
         state=state,
         environment=environment if environment in (*ENVIRONMENTS, "none") else None,
     )
-
-
-async def with_last_use(visit: Visit, items: Sequence[ListedKey]) -> list[ListedKey]:
-    """The same keys with when and from where each was last used, in one question."""
-    used = await visit.keys.last_used([listed.key.id for listed in items])
-    return [
-        replace(listed, last_used_at=last.at, last_used_ip=last.ip) if (last := used.get(listed.key.id)) else listed
-        for listed in items
-    ]
 
 
 async def _statuses(visit: Visit, page: KeyPage) -> Mapping[str, Status] | None:

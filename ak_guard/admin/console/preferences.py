@@ -131,7 +131,7 @@ async def create_token(visit: Visit) -> Response:
         return await visit.page("token-shown.html", nav="settings", name=made.name, secret=None)
     visit.console.made[once] = Made("", visit.given("name"), visit.tongue.now)
     try:
-        issued = await visit.console.tokens.create(
+        issued = await visit.tokens.create(
             visit.given("name"),
             role=visit.given("role"),
             expires_in=visit.given("ends") if visit.given("ends") in TOKEN_ENDS and visit.given("ends") else None,
@@ -148,6 +148,6 @@ async def create_token(visit: Visit) -> Response:
 async def revoke_token(visit: Visit) -> Response:
     """End a token and every session that it began."""
     token_id = visit.request.path_params["token_id"]
-    await visit.console.tokens.revoke(token_id)
+    await visit.tokens.revoke(token_id)
     visit.console.sessions.end_everywhere(token_id)
     return visit.go("/settings", Note("good", visit.tongue.say("The token is revoked; its sessions have ended.")))

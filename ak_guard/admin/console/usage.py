@@ -79,10 +79,6 @@ class Usage:
     routes: Sequence[Line]
     rows: Sequence[tuple[Markup, Slice]]
 
-    @property
-    def new_addresses(self) -> list[Place]:
-        return new_places(self.summary.addresses, self.summary.until)
-
 
 async def usage_of(visit: Visit, key_id: str) -> Usage | None:
     """The period that the query names; None where the backend keeps no records."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from ak_guard.admin.console.leak import Kept
     from ak_guard.admin.console.sessions import Session, Sessions
     from ak_guard.admin.console.templating import Templates
     from ak_guard.admin.tokens import AdminIdentity, AdminTokens
@@ -77,6 +78,9 @@ class Console:
     #: What came of each form that makes a secret, so that a reload makes no second one.
     made: TTLCache[str, Made] = field(default_factory=lambda: TTLCache(10_000, _MADE_SECONDS))
 
+    #: Reports of leaks, without their secrets, by the form that they came of.
+    leaks: TTLCache[str, Kept] = field(default_factory=lambda: TTLCache(1_000, _MADE_SECONDS))
+
     def now(self) -> datetime:
         return datetime.fromtimestamp(self.clock(), UTC)
 
@@ -102,6 +106,11 @@ class Visit:
     def keys(self) -> KeyManager:
         """The keys, in the name of whoever asks."""
         return self.console.keys if self.who is None else self.console.keys.acting_as(self.actor)
+
+    @property
+    def tokens(self) -> AdminTokens:
+        """The admin tokens, in the name of whoever asks."""
+        return self.console.tokens.acting_as(self.actor)
 
     @property
     def client(self) -> str | None:

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from markupsafe import Markup
 
     from ak_guard.admin.console.rows import Row
     from ak_guard.admin.console.tongue import Tongue
-    from ak_guard.admin.console.usage import Usage
-
-#: So many times the usual is unusual, from so many units or refusals on.
-TIMES: Final = 3
-LEAST: Final = 20
-#: So many addresses are named.
-_NAMED: Final = 3
+    from ak_guard.usage.anomalies import Anomaly
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +26,52 @@ class Finding:
     leak: bool = False
 
 
-def stands_out(row: Row, usage: Usage | None, tongue: Tongue) -> list[Finding]:
-    """Unusual things first; where there are none, that is said."""
-    found = [*_ending(row, tongue), *(_usage(usage, tongue) if usage else ())]
+def stands_out(row: Row, anomalies: Sequence[Anomaly], tongue: Tongue, *, called: bool) -> list[Finding]:
+    """Unusual things first; where there are none, that is said. `called` is whether there were any calls."""
+    found = [*_ending(row, tongue), *(finding_of(anomaly, tongue) for anomaly in anomalies)]
     if found:
         return found
     say = tongue.say
-    if usage is None or not usage.summary.calls:
+    if not called:
         return [Finding("good", "check", say("Nothing to tell."), say("No calls in this time."))]
     return [Finding("good", "check", say("As usual."), say("Addresses, cost and refusals are as usual."))]
+
+
+def finding_of(anomaly: Anomaly, tongue: Tongue) -> Finding:
+    """One anomaly in words, with the usual beside it."""
+    say = tongue.say
+    match anomaly.kind:
+        case "new_network":
+            text = say(
+                "Since %(moment)s it is called from %(network)s, where it never came from: "
+                "%(calls)s calls, %(cost)s units. It usually comes from %(usual)s.",
+                moment=tongue.moment(anomaly.at),
+                network=anomaly.subject,
+                calls=anomaly.calls,
+                cost=anomaly.cost,
+                usual=tongue.count("%(n)s network", "%(n)s networks", round(anomaly.usual)),
+            )
+            return Finding("warn", "alert", say("A new network."), text, leak=True)
+        case "velocity":
+            text = say(
+                "%(n)s units in the hour from %(time)s; %(usual)s is usual.",
+                n=round(anomaly.seen),
+                time=tongue.moment(anomaly.at),
+                usual=round(anomaly.usual),
+            )
+            return Finding("warn", "gauge", say("Faster than usual."), text, leak=True)
+        case "spread":
+            text = say(
+                "Calls from %(n)s addresses; %(usual)s is usual.", n=round(anomaly.seen), usual=round(anomaly.usual)
+            )
+            return Finding("warn", "alert", say("From more addresses than usual."), text, leak=True)
+    text = say(
+        "%(n)s%% of %(calls)s calls were refused; %(usual)s%% is usual.",
+        n=round(100 * anomaly.seen),
+        calls=anomaly.calls,
+        usual=round(100 * anomaly.usual),
+    )
+    return Finding("warn", "ban", say("More refusals than usual."), text)
 
 
 def _ending(row: Row, tongue: Tongue) -> Iterator[Finding]:
@@ -54,34 +85,3 @@ def _ending(row: Row, tongue: Tongue) -> Iterator[Finding]:
     if row.gauges.quota is not None and row.gauges.quota.level == "full" and row.edge != "off":
         text = tongue.say("Every call is refused until the quota is raised or reset.")
         yield Finding("bad", "full", tongue.say("Quota used up."), text)
-
-
-def _usage(usage: Usage, tongue: Tongue) -> Iterator[Finding]:
-    new = usage.new_addresses
-    if new:
-        names = tongue.listed([place.name for place in new[:_NAMED]])
-        text = tongue.say(
-            "Since %(moment)s it is called from %(names)s, never seen before: %(n)s of %(all)s calls in this time.",
-            moment=tongue.moment(min(place.first for place in new)),
-            names=names,
-            n=sum(place.calls for place in new),
-            all=usage.summary.calls,
-        )
-        yield Finding("warn", "alert", tongue.say("A new address."), text, leak=True)
-    hours = usage.summary.buckets
-    if len(hours) < 3:
-        return
-    before = hours[:-1]
-    usual_cost = sum(hour.cost for hour in before) // len(before)
-    # A key that was never used before has no usual.
-    if not any(hour.calls for hour in before):
-        return
-    if hours[-1].cost >= LEAST and hours[-1].cost > TIMES * usual_cost:
-        text = tongue.say("%(n)s units in this hour; %(usual)s is usual.", n=hours[-1].cost, usual=usual_cost)
-        yield Finding("warn", "gauge", tongue.say("Faster than usual."), text)
-    usual_refused = sum(hour.refused for hour in before) // len(before)
-    if hours[-1].refused >= LEAST and hours[-1].refused > TIMES * usual_refused:
-        text = tongue.say(
-            "%(n)s calls were refused in this hour; %(usual)s is usual.", n=hours[-1].refused, usual=usual_refused
-        )
-        yield Finding("warn", "ban", tongue.say("More refusals than usual."), text)
