@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ak_guard import KeyManager
     from tests.processes.workers import Crew
 
+RECORDED_SECONDS = 10
 REFUSED = {(200, ""), (429, "rate_limit_exceeded")}
 
 
@@ -63,3 +64,14 @@ async def test_a_quota_is_spent_to_the_last_unit_under_wider_windows(crew: Crew,
     assert (load.admitted, crew.admitted) == (300, 300)
     # The window was never charged for what the quota refused.
     await used_becomes(keys, issued.key.id, [300, 300])
+
+    # Each request is on record once, whichever worker it went to.
+    async def all_recorded() -> bool:
+        return (await keys.usage(issued.key.id)).calls == load.tally.total()
+
+    await until(all_recorded, RECORDED_SECONDS)
+    recorded = await keys.usage(issued.key.id)
+    assert recorded.by_code == {"admitted": 300, "insufficient_quota": load.tally.total() - 300}
+    assert recorded.cost == 300
+    assert [place.name for place in recorded.routes] == ["GET /v1/chat"]
+    assert (await keys.last_used([issued.key.id]))[issued.key.id].ip == "127.0.0.1"

@@ -20,6 +20,7 @@ LIMITS = [f"{LIMIT}/1h", f"{10 * LIMIT}/1d"]
 # What a worker can hold, and so take with it, is less than a tenth of what was left.
 LEASE = LIMIT // 10
 TRIES = 5
+RECORDED_SECONDS = 10
 REFUSED = {(200, ""), (429, "rate_limit_exceeded")}
 HUNG_UP = (0, "hung up")
 GIVEN_UP = (503, "limits_unavailable")
@@ -53,6 +54,15 @@ async def test_a_killed_worker_takes_no_more_than_its_lease_with_it(crew: Crew, 
     assert survivors.codes <= REFUSED
     assert LIMIT - LEASE <= crew.admitted <= LIMIT
     await only_leases_are_lost(crew, keys, issued.key.id)
+
+    # Of what the fallen one had answered its last records are missing; of the others none, and nothing is there twice.
+    by_others = survivors.tally.total() + sum(n for one, n in load.tally.items() if one.worker in survivors.ports)
+
+    async def others_are_recorded() -> bool:
+        return (await keys.usage(issued.key.id)).calls >= by_others
+
+    await until(others_are_recorded, RECORDED_SECONDS)
+    assert (await keys.usage(issued.key.id)).calls <= load.tally.total() + survivors.tally.total()
 
 
 async def test_when_all_are_killed_and_others_come_the_limit_still_stands(crew: Crew, keys: KeyManager) -> None:
