@@ -174,6 +174,7 @@ async def options(plan: Plan) -> Table:
         await guarded("key not forwarded", service={"forward_key": False}, checks=""),
         await guarded("key looked up for each request", service={"cache_ttl": 0}, checks=""),
         await guarded("on_decision", service={"on_decision": lambda _: None}, checks=""),
+        await guarded("usage recorded", service={"usage": lambda _: None}, checks=""),
         await guarded("multiplier 1.5", group=heavier, checks=""),
         await guarded("limits shared by the group", group=shared, checks=""),
         behind_proxy,
