@@ -34,6 +34,8 @@ def test_keys_are_found_with_line_and_column() -> None:
         b"ak_" + b"0" * 38,
         b"my" + KEY + b"_and_more"[:1] + b"x",
     ],
+    # Keys are others in each process, and the names of tests must not be.
+    ids=["nothing", "too short", "too long", "wrong checksum", "capitals", "noughts", "within a word"],
 )
 def test_what_is_no_key_is_not_found(text: bytes) -> None:
     assert found(text) == []
