@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import Counter
 from contextlib import asynccontextmanager, contextmanager
 from functools import cache, wraps
 from typing import TYPE_CHECKING, Any
+
+from starlette.responses import PlainTextResponse
 
 from ak_guard import KeyManager
 from ak_guard.admin import service_app
@@ -16,7 +19,7 @@ from tests.support import running
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from ak_guard.admin.gate import KeyService
     from ak_guard.backends import KeyStore
@@ -30,14 +33,15 @@ class _House:
     """One server for all tests of a process; each key service has a path of its own there."""
 
     def __init__(self) -> None:
-        self._services: dict[str, KeyService] = {}
+        self._services: dict[str, ASGIApp] = {}
         self._numbers = itertools.count(1)
 
     @contextmanager
-    def room(self, service: KeyService) -> Iterator[str]:
+    def room(self, service: KeyService, tap: Tap) -> Iterator[str]:
         """The path of a service, as long as this lasts."""
         path = f"/{next(self._numbers)}"
-        self._services[path] = service
+        tap.service = service
+        self._services[path] = tap
         yield path
         del self._services[path]
         self.loop.call_soon_threadsafe(service.hang_up)
@@ -53,6 +57,34 @@ class _House:
         await self._services[path]({**scope, "root_path": path}, receive, send)
 
 
+class Tap:
+    """Between a key service and its callers: counts calls by their path, and loses answers on demand."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+        #: Of these paths the next answer does not get through, though all is done.
+        self.lose: set[str] = set()
+        #: What these paths answer instead.
+        self.instead: dict[str, ASGIApp] = {}
+        self.service: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"].removeprefix(scope["root_path"])
+        self.calls[path] += 1
+        if path in self.instead:
+            await self.instead[path](scope, receive, send)
+        elif path in self.lose:
+            self.lose.discard(path)
+            await self.service(scope, receive, _nowhere)
+            await PlainTextResponse("lost on the way", 502)(scope, receive, send)
+        else:
+            await self.service(scope, receive, send)
+
+
+async def _nowhere(_: Message) -> None:
+    pass
+
+
 @cache
 def _house() -> tuple[_House, str]:
     house = _House()
@@ -66,10 +98,10 @@ _OPEN: list[Any] = []
 
 
 @contextmanager
-def served(keys: KeyManager, *, own_time: bool = True) -> Iterator[str]:
+def served(keys: KeyManager, *, own_time: bool = True, tap: Tap | None = None) -> Iterator[str]:
     """Where the key service of this manager can be asked, with `TOKEN`."""
     house, url = _house()
-    with house.room(service_app(keys, tokens=[TOKEN], own_time=own_time)) as path:
+    with house.room(service_app(keys, tokens=[TOKEN], own_time=own_time), tap or Tap()) as path:
         yield url + path
 
 

@@ -1,0 +1,252 @@
+"""The key service goes away, loses answers and comes back, between a guard and its keys."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ak_guard import ApiKeyMiddleware, BudgetError, KeyManager
+from ak_guard.backends import HTTPBackend, MemoryBackend
+from ak_guard.budgets import Ask, Change, Lease, Leases, Window
+from ak_guard.keys import mint
+from ak_guard.usage import UsageRecord
+from tests.served import TOKEN, Tap, served
+from tests.stores.wire import Wire
+from tests.support import bearer, client_for, echo_app, until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from httpx2 import AsyncClient
+
+    from ak_guard.budgets import MultiWindowSupport
+    from ak_guard.testing import ManualClock
+
+HOUR = Window(1_000, 3_600)
+NOW = time.time()
+
+
+@pytest.fixture
+def keys() -> KeyManager:
+    return KeyManager(MemoryBackend())
+
+
+@pytest.fixture
+def tap() -> Tap:
+    return Tap()
+
+
+@pytest.fixture
+def wire(keys: KeyManager, tap: Tap) -> Iterator[Wire]:
+    """The way to the service."""
+    with served(keys, tap=tap) as url, Wire(url) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def backend(wire: Wire) -> AsyncIterator[HTTPBackend]:
+    opened = HTTPBackend(wire.url, token=TOKEN, connect=0.5, read=0.5)
+    await opened.start()
+    yield opened
+    wire.mend()
+    await opened.aclose()
+
+
+@pytest.fixture
+def store(backend: HTTPBackend) -> MultiWindowSupport:
+    assert isinstance(backend.counters, Leases)
+    return backend.counters.store
+
+
+async def code(client: AsyncClient, secret: str) -> str:
+    answer = await client.get("/", headers=bearer(secret))
+    return "admitted" if answer.status_code == 200 else str(answer.json()["code"])
+
+
+async def test_keys_without_budgets_go_on_as_long_as_they_were_known_lately(
+    keys: KeyManager, wire: Wire, backend: HTTPBackend, clock: ManualClock
+) -> None:
+    issued, other = await keys.create("prod-api"), await keys.create("prod-web")
+    app = ApiKeyMiddleware(echo_app(), backend=backend, clock=clock, cache_ttl=5, stale_if_error=60)
+    async with client_for(app) as client:
+        assert await code(client, issued.secret) == "admitted"
+        wire.cut()
+        assert await code(client, other.secret) == "key_service_unavailable"
+        clock.move(59)
+        assert await code(client, issued.secret) == "admitted"
+        clock.move(1)
+        assert await code(client, issued.secret) == "key_service_unavailable"
+        wire.mend()
+
+        async def back() -> bool:
+            return [await code(client, made.secret) for made in (issued, other)] == ["admitted", "admitted"]
+
+        await until(back)
+
+
+async def test_keys_with_budgets_go_on_until_what_was_lent_is_spent(
+    keys: KeyManager, wire: Wire, backend: HTTPBackend
+) -> None:
+    issued = await keys.create("prod-api", limits=["10000/5h"])
+    app = ApiKeyMiddleware(echo_app(), backend=backend)
+    async with client_for(app) as client:
+        admitted = 0
+        for _ in range(300):
+            admitted += await code(client, issued.secret) == "admitted"
+        wire.cut()
+        first = await code(client, issued.secret)
+        codes = [first]
+        while codes[-1] == "admitted":
+            codes.append(await code(client, issued.secret))
+        assert codes[-1] == "limits_unavailable"
+        admitted += codes.count("admitted")
+        wire.mend()
+
+        async def back() -> bool:
+            return await code(client, issued.secret) == "admitted"
+
+        await until(back)
+    assert admitted > 300
+    await backend.counters.flush()
+    (window,) = (await keys.status(issued.key.id)).windows
+    # What was lent and could not be given back counts as used, too.
+    assert window.limit - window.remaining > admitted
+
+
+async def test_told_to_allow_it_counts_here_and_posts_what_was_counted(
+    keys: KeyManager, wire: Wire, backend: HTTPBackend
+) -> None:
+    issued = await keys.create("prod-api", limits=["5/5h"])
+    app = ApiKeyMiddleware(echo_app(), backend=backend, on_unavailable="allow")
+    async with client_for(app) as client:
+        assert await code(client, issued.secret) == "admitted"
+        wire.cut()
+        codes = [await code(client, issued.secret) for _ in range(7)]
+        assert codes == ["admitted"] * 5 + ["rate_limit_exceeded"] * 2
+        wire.mend()
+
+        # Nobody has to ask for anything.
+        async def posted() -> bool:
+            return (await keys.status(issued.key.id)).windows[0].used == 6
+
+        await until(posted)
+        assert await code(client, issued.secret) == "rate_limit_exceeded"
+
+
+async def test_once_the_breaker_is_open_nobody_asks_but_the_probe(
+    wire: Wire, backend: HTTPBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = ApiKeyMiddleware(echo_app(), backend=backend)
+    async with client_for(app) as client:
+        wire.cut()
+        tried = wire.tried
+        secrets = [mint() for _ in range(60)]
+        assert {await code(client, secret) for secret in secrets[:10]} == {"key_service_unavailable"}
+        assert "the key service does not answer" in caplog.text
+        assert wire.tried > tried
+        tried = wire.tried
+        assert {await code(client, secret) for secret in secrets[10:]} == {"key_service_unavailable"}
+        # Fifty requests; a probe or two may have come between.
+        assert wire.tried <= tried + 3
+        wire.mend()
+
+        async def back() -> bool:
+            return await code(client, secrets[0]) == "invalid_api_key"
+
+        await until(back)
+        assert "the key service answers again" in caplog.text
+
+
+async def test_a_service_that_hangs_is_given_up_and_found_again(keys: KeyManager, wire: Wire) -> None:
+    issued = await keys.create("prod-api")
+    backend = HTTPBackend(wire.url, token=TOKEN, connect=0.1, read=0.1)
+    app = ApiKeyMiddleware(echo_app(), backend=backend, cache_ttl=0)
+    async with client_for(app) as client:
+        assert await code(client, issued.secret) == "admitted"
+        wire.block()
+        assert await code(client, mint()) == "key_service_unavailable"
+        wire.mend()
+
+        async def back() -> bool:
+            return await code(client, mint()) == "invalid_api_key"
+
+        await until(back)
+    await backend.aclose()
+
+
+async def test_a_take_whose_answer_was_lost_is_taken_once(tap: Tap, store: MultiWindowSupport) -> None:
+    tap.lose.add("/v1/acquire")
+    lease = Lease("lease-1", "worker", 10.0)
+    assert await store.acquire("key/a", [Ask(HOUR, 3)], lease=lease, now=NOW)
+    assert tap.calls["/v1/acquire"] == 2
+    (level,) = await store.peek("key/a", [HOUR], now=NOW)
+    assert (level.used, level.held) == (3, 3)
+
+
+async def test_a_settlement_whose_answer_was_lost_counts_once(tap: Tap, store: MultiWindowSupport) -> None:
+    tap.lose.add("/v1/settle")
+    store.settle("key/a", [Change(HOUR, 7, None)], now=NOW)
+    await store.flush()
+    assert tap.calls["/v1/settle"] == 2
+    assert (await store.peek("key/a", [HOUR], now=NOW))[0].used == 7
+
+
+async def test_settlements_of_an_outage_are_kept_in_order_and_counted_once(
+    wire: Wire, tap: Tap, store: MultiWindowSupport
+) -> None:
+    await store.acquire("key/a", [Ask(HOUR, 1)], lease=None, now=NOW)
+    wire.cut()
+    for number in range(20):
+        store.settle(f"key/{number % 2}", [Change(HOUR, 1, None)], now=NOW)
+        with pytest.raises(BudgetError, match="key service"):
+            await store.flush()
+    wire.mend()
+
+    async def written() -> bool:
+        return [(await _used(store, f"key/{number}")) for number in (0, 1)] == [10, 10]
+
+    await until(written)
+    tap.lose.add("/v1/settle")
+    store.settle("key/0", [Change(HOUR, 1, None)], now=NOW)
+    await store.flush()
+    assert await _used(store, "key/0") == 11
+
+
+async def test_what_a_caller_who_went_away_was_given_comes_back(wire: Wire, store: MultiWindowSupport) -> None:
+    await store.acquire("key/a", [Ask(HOUR, 1)], lease=None, now=NOW)
+    wire.block()
+    asking = asyncio.ensure_future(store.acquire("key/a", [Ask(HOUR, 5)], lease=None, now=NOW))
+    await asyncio.sleep(0)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    wire.mend()
+
+    async def given_back() -> bool:
+        return await _used(store, "key/a") == 1
+
+    await until(given_back)
+
+
+async def test_usage_records_whose_answer_was_lost_are_kept_once(
+    keys: KeyManager, tap: Tap, backend: HTTPBackend
+) -> None:
+    issued = await keys.create("prod-api")
+    record = UsageRecord(keys.clock(), issued.key.id, "default", "203.0.113.7", "GET", "/", 200, "admitted", 2, 0.01)
+    tap.lose.add("/v1/usage")
+    await backend.add_usage("one", [record, record])
+    assert tap.calls["/v1/usage"] == 2
+    usage = await keys.usage(issued.key.id)
+    assert (usage.calls, usage.cost) == (2, 4)
+
+
+async def _used(store: MultiWindowSupport, subject: str) -> int | None:
+    """How much is used; None where nobody can say."""
+    try:
+        (level,) = await store.peek(subject, [HOUR], now=NOW)
+    except BudgetError:
+        return None
+    return level.used
