@@ -44,7 +44,13 @@ class _House:
         self._services[path] = tap
         yield path
         del self._services[path]
-        self.loop.call_soon_threadsafe(service.hang_up)
+        # Before the store is closed, as a server does that ends.
+        asyncio.run_coroutine_threadsafe(self._end(service, tap), self.loop).result(10)
+
+    async def _end(self, service: KeyService, tap: Tap) -> None:
+        await service.hang_up()
+        while tap.running:  # noqa: ASYNC110  # nobody tells when a request has ended
+            await asyncio.sleep(0.001)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -62,6 +68,8 @@ class Tap:
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
+        #: How many requests are being answered.
+        self.running: int = 0
         #: Of these paths the next answer does not get through, though all is done.
         self.lose: set[str] = set()
         #: What these paths answer instead.
@@ -69,6 +77,13 @@ class Tap:
         self.service: ASGIApp
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.running += 1
+        try:
+            await self._answer(scope, receive, send)
+        finally:
+            self.running -= 1
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"].removeprefix(scope["root_path"])
         self.calls[path] += 1
         if path in self.instead:

@@ -11,7 +11,7 @@ from ak_guard.errors import AkGuardError
 from ak_guard.loops import PerLoop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Sequence
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -38,9 +38,9 @@ class KeyService:
         *,
         checks: Sequence[TokenCheck],
         open_paths: Collection[str],
-        hang_up: Callable[[], None],
+        hang_up: Callable[[], Awaitable[None]],
     ) -> None:
-        self.hang_up: Callable[[], None] = hang_up
+        self.hang_up: Callable[[], Awaitable[None]] = hang_up
         self._app = app
         self._checks = checks
         self._open_paths = frozenset(open_paths)

@@ -28,8 +28,11 @@ class Relay:
         self._bulletin = bulletin
         self._watches = PerLoop(lambda: _Watch(bulletin))
 
-    async def news_after(self, since: int, wait: float) -> News:
-        """What came after the revision `since`; what comes within `wait` seconds where nothing has."""
+    async def news_after(self, since: int, wait: float, gone: asyncio.Future[None]) -> News:
+        """What came after the revision `since`; what comes within `wait` seconds where nothing has.
+
+        `gone` is done when nobody waits for the answer any more.
+        """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait
         watch = self._watches.get()
@@ -38,14 +41,16 @@ class Relay:
             next_change = watch.next_change(since)
             news = await self._bulletin.news_after(since)
             left = deadline - loop.time()
-            if news.revision != since or left <= 0 or watch.closed:
+            if news.revision != since or left <= 0:
                 return news
-            await asyncio.wait([next_change], timeout=left)
+            await asyncio.wait([next_change, gone], timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            # The store may be closed next, and must not be opened again.
+            if watch.closed or gone.done():
+                return news
 
-    def hang_up(self) -> None:
+    async def hang_up(self) -> None:
         """Answer everybody who waits, and let nobody wait any more. Called in the event loop that serves."""
-        for watch in self._watches.values():
-            watch.hang_up()
+        await self._watches.get().hang_up()
 
 
 class _Watch:
@@ -55,6 +60,7 @@ class _Watch:
         self._bulletin = bulletin
         self._loop = asyncio.get_running_loop()
         self._change: asyncio.Future[None] = self._loop.create_future()
+        self._asked_soon = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._used_at = 0.0
         self.closed: bool = False
@@ -67,11 +73,12 @@ class _Watch:
             self._task = self._loop.create_task(self._follow(since), context=contextvars.Context())
         return self._change
 
-    def hang_up(self) -> None:
+    async def hang_up(self) -> None:
         self.closed = True
         self._tell()
+        self._asked_soon.set()
         if self._task is not None:
-            self._task.cancel()
+            await asyncio.wait([self._task])
 
     def _tell(self) -> None:
         change, self._change = self._change, self._loop.create_future()
@@ -79,10 +86,9 @@ class _Watch:
             change.set_result(None)
 
     async def _follow(self, applied: int) -> None:
-        asked_soon = asyncio.Event()
-        line = self._bulletin.line(asked_soon.set)
+        line = self._bulletin.line(self._asked_soon.set)
         try:
-            while self._loop.time() < self._used_at + _LINGER_SECONDS:
+            while not self.closed and self._loop.time() < self._used_at + _LINGER_SECONDS:
                 try:
                     news = await line.news_after(applied)
                 except BackendError as error:
@@ -95,10 +101,10 @@ class _Watch:
                         self._tell()
                 try:
                     async with asyncio.timeout(POLL_SECONDS):
-                        await asked_soon.wait()
+                        await self._asked_soon.wait()
                 except TimeoutError:
                     pass
-                asked_soon.clear()
+                self._asked_soon.clear()
         finally:
             self._task = None
             await line.close()

@@ -15,7 +15,7 @@ from ak_guard.admin.service_tokens import Remembered
 from ak_guard.admin.tokens import AdminTokens
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -51,7 +51,7 @@ class Served(Starlette):
 
     def __init__(self, service: KeyService, **options: Any) -> None:
         super().__init__(**options)
-        self.hang_up: Callable[[], None] = service.hang_up
+        self.hang_up: Callable[[], Awaitable[None]] = service.hang_up
 
 
 class _Whole:

@@ -102,8 +102,12 @@ def service_app(
         api,
         checks=[ServiceTokens(tokens), *checks],
         open_paths=[_HEALTH, _OPENAPI],
-        hang_up=(lambda: None) if relay is None else relay.hang_up,
+        hang_up=_nobody_waits if relay is None else relay.hang_up,
     )
+
+
+async def _nobody_waits() -> None:
+    """Of a store that tells no changes nobody is told any."""
 
 
 def _key_routes(keys: KeyManager) -> APIRouter:

@@ -2,9 +2,10 @@
 
 # No `from __future__ import annotations`: FastAPI reads them when the app is made.
 
+import asyncio
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from ak_guard.admin import models
 from ak_guard.admin.problems import answer
@@ -25,9 +26,13 @@ def change_routes(bulletin: SharedBulletin, relay: Relay, backend: object) -> AP
     routes = APIRouter()
 
     @routes.get("/v1/changes", response_model=models.News)
-    async def changes(since: Since, wait: Wait = 0.0) -> Response:
+    async def changes(request: Request, since: Since, wait: Wait = 0.0) -> Response:
         """What was changed after `since`. Where nothing was, the answer comes with the next change, or after `wait`."""
-        return answer(news_document(await relay.news_after(since, wait)))
+        gone = asyncio.ensure_future(_gone(request))
+        try:
+            return answer(news_document(await relay.news_after(since, wait, gone)))
+        finally:
+            gone.cancel()
 
     @routes.get("/v1/workers", response_model=models.Workers)
     async def workers() -> Response:
@@ -60,3 +65,9 @@ def change_routes(bulletin: SharedBulletin, relay: Relay, backend: object) -> AP
         return answer({})
 
     return routes
+
+
+async def _gone(request: Request) -> None:
+    """Until whoever asked has hung up."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

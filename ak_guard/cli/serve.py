@@ -56,7 +56,7 @@ def serve(
         """Whoever waits for a change is answered before the server waits for those it answers."""
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            app.hang_up()
+            await app.hang_up()
             await super().shutdown(sockets)
 
     server = Server(

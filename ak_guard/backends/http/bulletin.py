@@ -51,8 +51,14 @@ class ServiceBulletin:
             await self._told("PUT", _path(worker_id), report_document(report))
 
     async def leave(self, worker_id: str) -> None:
-        if self._lists:
-            await self._told("DELETE", _path(worker_id))
+        try:
+            if self._lists:
+                await self._told("DELETE", _path(worker_id))
+        finally:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                # Most likely the event loop ends, and nobody could close a connection after that.
+                await self._wires.get().rest()
 
     async def roll(self) -> Roll:
         return roll_from(await self._told("GET", "/v1/workers"))

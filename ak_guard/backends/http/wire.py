@@ -60,17 +60,7 @@ class Wire:
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self._address = address
         self._probed = probed
-        connect, read = address.patience
-        self._client = httpx2.AsyncClient(
-            headers=address.headers,
-            verify=address.tls,
-            timeout=httpx2.Timeout(read, connect=connect, pool=connect),
-            limits=httpx2.Limits(
-                max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS, keepalive_expiry=_KEEP_SECONDS
-            ),
-            follow_redirects=False,
-            trust_env=False,
-        )
+        self._client: httpx2.AsyncClient | None = None
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self.breaker: Breaker = Breaker(self._is_back, on_back)
 
@@ -132,11 +122,17 @@ class Wire:
         code = answer.get("code") if isinstance(answer, dict) else None
         raise Refused(f"the key service refused {method} {path} ({status}{f' {code}' if code else ''})")
 
+    async def rest(self) -> None:
+        """Close every connection; with the next request new ones are opened."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+
     async def aclose(self) -> None:
-        """Close every connection, in whichever event loop they were opened."""
+        """Stop, in whichever event loop this is."""
         if self.loop is asyncio.get_running_loop():
             await self.breaker.aclose()
-            await self._client.aclose()
+            await self.rest()
         elif not self.loop.is_closed():
             self.loop.call_soon_threadsafe(lambda: self.loop.create_task(self.aclose()))
 
@@ -150,12 +146,13 @@ class Wire:
         waits: float,
     ) -> tuple[int, Any]:
         connect, read = self._address.patience
+        client = self._client = self._client or _client(self._address)
         more: dict[str, Any] = {} if document is None else {"json": document}
         if waits:
             more["timeout"] = httpx2.Timeout(read + waits, connect=connect, pool=connect)
         try:
             async with asyncio.timeout(self._address.patience.whole + waits):
-                response = await self._client.request(
+                response = await client.request(
                     method, self._address.base + path, params=query, headers=headers, **more
                 )
         except httpx2.PoolTimeout:
@@ -177,6 +174,20 @@ class Wire:
         except Unanswered:
             return False
         return True
+
+
+def _client(address: Address) -> httpx2.AsyncClient:
+    connect, read = address.patience
+    return httpx2.AsyncClient(
+        headers=address.headers,
+        verify=address.tls,
+        timeout=httpx2.Timeout(read, connect=connect, pool=connect),
+        limits=httpx2.Limits(
+            max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS, keepalive_expiry=_KEEP_SECONDS
+        ),
+        follow_redirects=False,
+        trust_env=False,
+    )
 
 
 def _document(response: httpx2.Response) -> Any:
