@@ -26,6 +26,7 @@ _FLAGS: Final = {
     "off": False,
     "0": False,
 }
+_WHOLE: Final = re.compile(r"[+-]?[0-9](?:_?[0-9]){0,30}")
 _REFERENCE: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _GROUP_FIELDS: Final = frozenset({"routes", "limits", "shared_limits", "multiplier", "enabled"})
 
@@ -40,7 +41,7 @@ def from_text(setting: Setting, text: str, source: str) -> Any:
             return _FLAGS[text.lower()]
         case Kind.SWITCH if text.lower() in _FLAGS:
             return _FLAGS[text.lower()]
-        case Kind.WHOLE | Kind.COST if re.fullmatch(r"[+-]?[0-9][0-9_]*", text):
+        case Kind.WHOLE | Kind.COST if _WHOLE.fullmatch(text):
             return int(text)
         case Kind.SECONDS:
             try:
@@ -51,7 +52,7 @@ def from_text(setting: Setting, text: str, source: str) -> Any:
             return from_table(setting, _json(text, source), source)
         case Kind.TEXTS if text.lower() != _NONE or not setting.empties:
             # What holds a comma itself is written as JSON.
-            listed = _json(text, source) if text.startswith("[") else [part.strip() for part in text.split(",")]
+            listed = _json(text, source) if text.startswith("[") else _parts(text)
             return from_table(setting, listed, source)
     return from_table(setting, text, source)
 
@@ -93,10 +94,14 @@ def referred(reference: Any, source: str) -> Any:
     return found
 
 
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
 def _json(text: str, source: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"{source}: cannot be read as JSON ({error})") from None
 
 
@@ -111,6 +116,6 @@ def _groups(tables: Any, source: str) -> list[Group]:
             raise ConfigurationError(f"{source}.{name}.enabled: must be true or false")
         try:
             groups.append(Group(name, **table))
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             raise ConfigurationError(f"{source}.{name}.{error}") from None
     return groups

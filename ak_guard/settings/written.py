@@ -109,5 +109,5 @@ def _parsed(text: str, file: Path) -> Mapping[str, Any]:
     """The document. Kept by its text, because the files of big projects take milliseconds."""
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"{file}: is no TOML ({error})") from None

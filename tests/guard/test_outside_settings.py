@@ -22,6 +22,7 @@ from ak_guard.backends import MemoryBackend, SQLBackend
 from ak_guard.settings import Options, configured
 from ak_guard.settings.catalogue import CATALOGUE, OTHER_VARIABLES, variable
 from ak_guard.settings.sheet import entries
+from ak_guard.settings.values import from_table
 from ak_guard.testing import ready_key
 from tests.support import bearer, client_for, echo_app
 
@@ -167,6 +168,7 @@ WRITTEN: list[tuple[str, str, Any]] = [
     ("AK_GUARD_ALLOW_GROUPS", "None", None),
     ("AK_GUARD_DENY_GROUPS", "none", ["none"]),
     ("AK_GUARD_PUBLIC_PATHS", "/a, /b", ["/a", "/b"]),
+    ("AK_GUARD_PUBLIC_PATHS", "/a,/b,", ["/a", "/b"]),
     ("AK_GUARD_PUBLIC_PATHS", '["/a,b"]', ["/a,b"]),
     ("AK_GUARD_GROUPS", '{"paid": {"limits": ["60/1m"]}}', [Group("paid", limits=["60/1m"])]),
 ]
@@ -223,6 +225,9 @@ WRONG_VARIABLES = [
     ("AK_GUARD_CACHE_TTL", "soon", "AK_GUARD_CACHE_TTL", "number of seconds"),
     ("AK_GUARD_CACHE_TTL", "nan", "cache_ttl", "seconds from 0 up"),
     ("AK_GUARD_CACHE_SIZE", "many", "cache_size", "whole number"),
+    ("AK_GUARD_CACHE_SIZE", "1__0", "cache_size", "whole number"),
+    ("AK_GUARD_CACHE_SIZE", "9" * 5_000, "cache_size", "whole number"),
+    ("AK_GUARD_GROUPS", "[" * 100_000, "AK_GUARD_GROUPS", "JSON"),
     ("AK_GUARD_MODE", "reports", "mode", "enforce or report"),
     ("AK_GUARD_COST", "no_such_module:price", "AK_GUARD_COST", "no_such_module cannot be imported"),
     ("AK_GUARD_COST", "time:price", "AK_GUARD_COST", "time has no price"),
@@ -259,6 +264,8 @@ WRONG_LINES = [
     ('[groups.paid]\nlimits = ["60"]', "groups in ak_guard.toml.paid.limits", "60"),
     ("[groups.paid]\nroutes = 5", "groups in ak_guard.toml.paid.routes", "list"),
     ("mode = ", "ak_guard.toml", "no TOML"),
+    ("cache_size = " + "9" * 5_000, "ak_guard.toml", "no TOML"),
+    ("mode = " + "[" * 10_000, "ak_guard.toml", "no TOML"),
     ("\x00", "ak_guard.toml", "no TOML"),
 ]
 
@@ -337,6 +344,30 @@ def test_whatever_stands_in_a_variable_is_a_value_or_a_clear_error(
     monkeypatch.delenv(variable(name))
     assert fault is None or fault.startswith(variable(name))
     assert set(found) == ({name} if text.strip() else set())
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.sampled_from(["60/1m", "/v1/*", "", "x"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+FIELDS = st.sampled_from(["routes", "limits", "shared_limits", "multiplier", "enabled"])
+
+
+@given(tables=st.dictionaries(st.text(max_size=5), st.dictionaries(FIELDS, JSON, max_size=3) | JSON, max_size=2))
+def test_whatever_stands_in_a_group_is_a_group_or_a_clear_error(tables: dict[str, Any]) -> None:
+    groups, fault = None, None
+    try:
+        groups = from_table(CATALOGUE["groups"], tables, "groups")
+    except ConfigurationError as error:
+        fault = str(error)
+    assert (groups is None) != (fault is None)
+    assert fault is None or fault.startswith("groups")
+    assert groups is None or [group.name for group in groups] == list(tables)
 
 
 def test_the_sheet_is_a_file_with_everything_in_it() -> None:

@@ -1,4 +1,4 @@
-"""Gradio, which is not installed here (with pandas and others it is some 250 MB): its documented rule of loading.
+"""Gradio, which is not installed here (with pandas and others it is 340 MB): its documented rule of loading.
 
 `gr.mount_gradio_app(app, blocks, path)` mounts the blocks' app into a FastAPI app, whose lifespan it makes run that of
 the blocks; the guard is added to the FastAPI app.
