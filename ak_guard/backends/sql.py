@@ -69,6 +69,9 @@ class SQLBackend:
 
     Budgets are counted by the time of PostgreSQL or MariaDB, because the clocks of many machines differ; with
     `own_time=False` the guard's own clock rules there too, as a test with a clock to move needs it.
+
+    Records of requests and their sums by hour are kept for `usage_kept` (default: `AK_GUARD_USAGE_KEPT`, else 30 days),
+    of the records no more than the newest two million rows; sums by day for 400 days.
     """
 
     keeps_usage_durably = True

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import case, delete, func, insert, select
+from sqlalchemy import bindparam, case, delete, func, insert, select
 
 from ak_guard.database.now import store_now
 from ak_guard.database.tables import last_used, usage, usage_batches, usage_days, usage_hours
@@ -21,19 +22,25 @@ from ak_guard.usage.summaries import DAY, Sum, UsageSummary, summary
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sqlalchemy import ColumnElement, Table
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from ak_guard.database.engine import Database
     from ak_guard.usage.records import UsageRecord
     from ak_guard.usage.summaries import Period
 
+log: Final = logging.getLogger(__name__)
+
 # Requests go on in between.
 _AT_ONCE: Final = 250
 # The sums of days are small and are what a year is compared with; so is when a key was last used.
 _DAYS_KEPT: Final = 400 * DAY
 _BATCHES_KEPT: Final = DAY
-_PRUNE_SECONDS: Final = 600.0
+#: So many rows of records are kept, however young: a busy service shall not fill its disk with them.
+_ROWS_KEPT: Final = 2_000_000
+_PRUNE_SECONDS: Final = 60.0
 _PRUNED: Final = 500
+_PRUNED_TIMES: Final = 40
 _ROWS_READ: Final = 50
 _PLACES_READ: Final = 2_000
 
@@ -78,8 +85,7 @@ class UsageTables:
                     await connection.execute(adding, rows)
         if time.monotonic() >= self._pruned + _PRUNE_SECONDS:
             self._pruned = time.monotonic()
-            async with self._database.write(BackendError) as connection:
-                await self._prune(connection, await store_now(connection))
+            await self._prune()
 
     async def summary(self, key_id: str | None, period: Period) -> UsageSummary:
         """What one key did, or everybody."""
@@ -175,23 +181,44 @@ class UsageTables:
             first |= {row.name: row.at for row in rows}
         return first
 
-    async def _prune(self, connection: AsyncConnection, now: float) -> None:
-        """Remove some of what has been kept for long enough; the next time, more."""
-        for table, column, kept in (
-            (usage, usage.c.last_at, self._kept),
-            (usage_batches, usage_batches.c.at, _BATCHES_KEPT),
-            (last_used, last_used.c.at, _DAYS_KEPT),
-        ):
-            key = next(iter(table.primary_key.columns))
-            over = select(key).where(column < now - kept).order_by(column).limit(_PRUNED)
-            over = over.with_for_update(skip_locked=True)
-            ids = list((await connection.execute(over)).scalars())
-            if ids:
-                await connection.execute(delete(table).where(key.in_(ids), column < now - kept))
-        for table, kept in ((usage_hours, self._kept), (usage_days, _DAYS_KEPT)):
-            oldest = (await connection.execute(select(func.min(table.c.start)))).scalar()
-            if oldest is not None and oldest < now - kept:
-                await connection.execute(delete(table).where(table.c.start == oldest))
+    async def _prune(self) -> None:
+        """Remove some of what has been kept for long enough, a little at a time; the next time, more."""
+        try:
+            async with self._database.read(BackendError) as connection:
+                now = await store_now(connection)
+                newest = (await connection.execute(select(func.max(usage.c.id)))).scalar() or 0
+            for table, column, before in (
+                (usage, usage.c.last_at, now - self._kept),
+                (usage, usage.c.id, newest - _ROWS_KEPT),
+                (usage_hours, usage_hours.c.start, now - self._kept),
+                (usage_days, usage_days.c.start, now - _DAYS_KEPT),
+                (last_used, last_used.c.at, now - _DAYS_KEPT),
+                (usage_batches, usage_batches.c.at, now - _BATCHES_KEPT),
+            ):
+                for _ in range(_PRUNED_TIMES):
+                    async with self._database.write(BackendError) as connection:
+                        if await _remove(connection, table, column < before, column) < _PRUNED:
+                            break
+        except BackendError as error:
+            # What is too old stays for the next time, when somebody else may have removed it.
+            log.warning("usage that is too old was not removed: %s", error)
+
+
+async def _remove(
+    connection: AsyncConnection, table: Table, over: ColumnElement[bool], order: ColumnElement[Any]
+) -> int:
+    """Remove some of these rows, the oldest first; how many."""
+    keys = list(table.primary_key.columns)
+    # Whoever waits for nobody cannot be part of a deadlock.
+    oldest = select(*keys).where(over).order_by(order).limit(_PRUNED).with_for_update(skip_locked=True)
+    found = [
+        {f"the_{key.name}": value for key, value in zip(keys, row, strict=True)}
+        for row in await connection.execute(oldest)
+    ]
+    if found:
+        mine = [key == bindparam(f"the_{key.name}") for key in keys]
+        await connection.execute(delete(table).where(*mine, over), found)
+    return len(found)
 
 
 async def last_uses(connection: AsyncConnection, ids: Sequence[str]) -> dict[str, LastUsed]:

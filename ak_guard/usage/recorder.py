@@ -178,13 +178,24 @@ def _record(noted: Noted) -> UsageRecord:
         None if key is None else key.group,
         None if client is None else client.text,
         method or "GET",
-        f"{root or ''}{template}" if isinstance(template, str) and template else _without_ids(path),
+        _whole(template, path, root or "") if isinstance(template, str) and template else _without_ids(path),
         status,
         code or ADMITTED,
         cost,
         ended - at,
         hint if key is None else key.hint,
     )
+
+
+def _whole(template: str, path: str, root: str) -> str:
+    """The app's own route from the front of the path on: what it was included or mounted under it may not tell."""
+    # Some servers tell the root in the path as well.
+    inner = path.removeprefix(root)
+    missing = inner.count("/") - template.count("/")
+    # What holds slashes itself says nothing of what is missing.
+    if missing <= 0 or ":path}" in template:
+        return root + template
+    return root + "/".join(inner.split("/")[: missing + 1]) + template
 
 
 @lru_cache(maxsize=4_096)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fastapi import FastAPI, WebSocket
+from fastapi import APIRouter, FastAPI, WebSocket
 from fastapi.testclient import TestClient
 from starlette.authentication import requires
 from starlette.requests import Request
@@ -19,6 +19,7 @@ from tests.support import bearer
 
 if TYPE_CHECKING:
     from ak_guard import Issued
+    from ak_guard.usage import UsageRecord
 
 PUBLIC = ["/health", "/openapi.json", "/docs"]
 
@@ -135,3 +136,30 @@ def test_security_is_added_once_and_the_apps_own_document_stays() -> None:
 def test_an_app_without_a_document_is_told_so() -> None:
     with pytest.raises(ConfigurationError, match="give the FastAPI object"):
         add_security(object())
+
+
+def test_usage_names_routes_as_the_app_does_wherever_they_are_included(backend: MemoryBackend, issued: Issued) -> None:
+    app, router, below = FastAPI(), APIRouter(prefix="/things"), FastAPI()
+    records: list[UsageRecord] = []
+
+    async def show(what: int) -> int:
+        return what
+
+    app.get("/items/{what}")(show)
+    router.get("/{what}")(show)
+    below.get("/deep/{what}")(show)
+    app.include_router(router, prefix="/v1/shop")
+    app.mount("/below", below)
+    app.add_middleware(ApiKeyMiddleware, backend=backend, usage=records.extend)
+    for root in ("", "/proxy"):
+        with TestClient(app, root_path=root) as client:
+            for path in ("/items/3", "/v1/shop/things/9", "/below/deep/8", "/nowhere/7", "/items/x"):
+                client.get(root + path, headers=bearer(issued.secret))
+        assert [(one.route, one.status) for one in records] == [
+            (f"{root}/items/{{what}}", 200),
+            (f"{root}/v1/shop/things/{{what}}", 200),
+            (f"{root}/below/deep/{{what}}", 200),
+            (f"{root}/nowhere/*", 404),
+            (f"{root}/items/{{what}}", 422),
+        ]
+        records.clear()

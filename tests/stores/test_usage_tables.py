@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 
 from ak_guard import ApiKeyMiddleware, ConfigurationError, InputError, KeyManager
 from ak_guard.backends import SQLBackend
+from ak_guard.database import usage as usage_tables
 from ak_guard.usage import UsageRecord
 from ak_guard.usage.packing import OTHER, Packing, Places, unpacked
 from tests.databases import ask
@@ -35,18 +36,32 @@ async def test_records_go_when_they_have_been_kept_for_long_enough_and_days_stay
     async with KeyManager(backend) as keys:
         await backend.add_usage("old", [record(now - 8 * DAY), record(now - 500 * DAY)])
         await backend.add_usage("older", [record(now - 6 * DAY)])
-        # One process looks for what is old when it begins, and then every ten minutes.
+        # Whoever begins to write looks for what is old, and then once a minute.
         other = SQLBackend(f"sqlite:///{tmp_path}/keys.db", usage_kept="7d")
-        for at in range(3):
-            other = SQLBackend(f"sqlite:///{tmp_path}/keys.db", usage_kept="7d")
-            await other.add_usage(f"new {at}", [record(now)])
-            await other.aclose()
-        kept = {round((now - one.at) / DAY) for one in await keys.records(KEY)}
-        assert kept == {0, 6}
+        await other.add_usage("new", [record(now)])
+        await other.aclose()
+        assert {round((now - one.at) / DAY) for one in await keys.records(KEY)} == {0, 6}
         by_day = await keys.usage(KEY, since=now - 10 * DAY, bucket="day")
-        assert by_day.calls == 5
-        assert sum(place.calls for place in by_day.addresses) == 4
-        assert (await keys.usage(KEY, since=now - 600 * DAY, bucket="day")).calls == 5
+        assert by_day.calls == 3
+        assert sum(place.calls for place in by_day.addresses) == 2
+        # What is more than 400 days old is gone from the days too.
+        assert (await keys.usage(KEY, since=now - 600 * DAY, bucket="day")).calls == 3
+
+
+async def test_however_young_no_more_rows_are_kept_than_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(usage_tables, "_ROWS_KEPT", 3)
+    now = time.time()
+    async with KeyManager(SQLBackend(f"sqlite:///{tmp_path}/keys.db")) as keys:
+        backend = keys.backend
+        assert isinstance(backend, SQLBackend)
+        for number in range(6):
+            await backend.add_usage(str(number), [record(now + number)])
+        other = SQLBackend(f"sqlite:///{tmp_path}/keys.db")
+        await other.add_usage("last", [record(now + 6)])
+        await other.aclose()
+        assert [round(one.at - now) for one in await keys.records(KEY)] == [6, 5, 4, 3]
+        # Sums tell of all of them.
+        assert (await keys.usage(KEY)).calls == 7
 
 
 def test_a_time_that_is_none_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
