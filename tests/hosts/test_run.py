@@ -92,7 +92,7 @@ async def _workers(url: str, wanted: int) -> int:
     """How many run, once there are as many as are wanted."""
     deadline = time.monotonic() + 20
     async with KeyManager(url) as manager:
-        while len(found := await manager.workers()) < wanted and time.monotonic() < deadline:
+        while len(found := await manager.workers()) < wanted and time.monotonic() < deadline:  # noqa: ASYNC110  # elsewhere
             await asyncio.sleep(0.02)
     return len(found)
 
