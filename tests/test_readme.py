@@ -42,6 +42,9 @@ README = ROOT / "README.md"
 TEXT = README.read_text()
 DEFAULT_PORT = ":8000"
 
+# Who follows the README from the first block to the last starts many commands and servers.
+pytestmark = pytest.mark.timeout(180)
+
 
 @dataclass
 class Reader:
@@ -84,7 +87,7 @@ class Reader:
     def run(self, command: str) -> str:
         # The checkout is installed already, and to build it again the builder would have to be fetched.
         command = command.replace("pip install '.[", "pip install 'ak_guard[")
-        if command.startswith(("uvicorn ", "ak-guard run ")):
+        if command.startswith(("uvicorn ", "ak-guard run ", "ak-guard serve ")):
             self._serve(command)
             return ""
         assignment = re.fullmatch(r"(?:export )?([A-Z_]+)=(.*)", command)
@@ -117,17 +120,19 @@ class Reader:
         assert command.endswith(" &"), "the reader needs the terminal for what follows"
         # A free port is asked for by the environment.
         command, _, port = command.removesuffix(" &").partition(" --port ")
+        serves = command.startswith("ak-guard serve")
         server = subprocess.Popen(
-            command.split(),
+            [*command.split(), *(["--port", "0"] if serves else [])],
             cwd=self.folder,
             env=self.environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE if serves else subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL if serves else subprocess.PIPE,
             text=True,
         )
         self.servers.append(server)
-        assert server.stderr is not None
-        found = next(match for line in server.stderr if (match := re.search(r"http://127\.0\.0\.1(:\d+)", line)))
+        told = server.stdout if serves else server.stderr
+        assert told is not None
+        found = next(match for line in told if (match := re.search(r"http://127\.0\.0\.1(:\d+)", line)))
         self.ports[f":{port}" if port else DEFAULT_PORT] = found[1]
 
     def leave(self) -> None:
@@ -205,7 +210,7 @@ def read(reader: Reader, document: Document) -> Reader:
 
 def test_every_block_runs_and_shows_what_it_says(read: Reader) -> None:
     assert (read.folder / "keys.db").exists()
-    assert read.ports.keys() == {":8000", ":8001"}
+    assert read.ports.keys() == {":8000", ":8001", ":8002", ":9000"}
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ let in must be there and must be of its kind, so that a misspelt rule is an outa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
@@ -134,7 +135,7 @@ def news_from(document: object) -> News:
         news = _mapping(document)
         keys: tuple[str | None, ...] = _texts(news["keys"])
         return News(_whole(news["revision"]), (None,) if _bool(news["all"]) else keys)
-    except (LookupError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, OverflowError) as error:
         raise _unreadable(error) from error
 
 
@@ -188,7 +189,7 @@ def roll_from(document: object) -> Roll:
             for worker in map(_mapping, _list(roll["workers"]))
         ]
         return Roll(_whole(roll["revision"]), _number(roll["now"]), entries)
-    except (LookupError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, OverflowError) as error:
         raise _unreadable(error) from error
 
 
@@ -226,7 +227,7 @@ def _whole(value: object) -> int:
 
 
 def _number(value: object) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool):
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
         raise TypeError("no number")
     return float(value)
 

@@ -95,7 +95,7 @@ def outcome_from(document: object, count: int) -> Grant | Shortfall:
             raise ValueError("nothing is full")
         retry_at = answer.get("retry_at")
         return Shortfall(full, used, ends, None if retry_at is None else _moment(retry_at))
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _unreadable(error) from error
 
 
@@ -114,7 +114,7 @@ def levels_from(document: object, count: int) -> list[Level]:
     try:
         levels = _listed(cast("Mapping[str, Any]", document)["levels"], count)
         return [_level(level) for level in levels]
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _unreadable(error) from error
 
 
@@ -124,7 +124,7 @@ def share_from(document: object) -> Share:
         answer = cast("Mapping[str, Any]", document)
         held, others = _whole_numbers([answer["held"], answer["others"]], 2)
         return Share(held, others, _bool(answer["wanted"]))
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _unreadable(error) from error
 
 
@@ -132,7 +132,7 @@ def held_from(document: object, count: int) -> list[int]:
     """Read how many slots of `count` subjects are held. Raises `BudgetError` for what cannot be understood."""
     try:
         return _whole_numbers(cast("Mapping[str, Any]", document)["held"], count)
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _unreadable(error) from error
 
 
@@ -149,7 +149,7 @@ def _finite(moment: float, ahead: float) -> float | None:
 def _moment(value: object) -> float:
     if value is None:
         return math.inf
-    if not isinstance(value, int | float) or isinstance(value, bool):
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
         raise TypeError("no time")
     return float(value)
 
