@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ak_guard.audit import AuditEntry
     from ak_guard.backends.workers import Confirmation, Worker
     from ak_guard.explain import Explanation
-    from ak_guard.listing import ListedKey
+    from ak_guard.listing import KeyCounts, ListedKey
     from ak_guard.manager import Issued
     from ak_guard.records import ApiKey, Group
     from ak_guard.status import BudgetStatus, Status
@@ -65,6 +65,10 @@ def listed(found: ListedKey, now: datetime) -> dict[str, Any]:
         "last_used_ip": found.last_used_ip,
         "old_secret_until": iso(found.old_secret_until),
     }
+
+
+def counts(found: KeyCounts) -> dict[str, Any]:
+    return asdict(found)
 
 
 def status(found: Status) -> dict[str, Any]:

@@ -69,6 +69,8 @@ def metadata(value: Mapping[str, Any] | None) -> dict[str, Any]:
         return {}
     try:
         text = json.dumps(dict(value), allow_nan=False)
+        # Half a surrogate pair is no text that could be told again.
+        json.dumps(dict(value), ensure_ascii=False).encode()
     except (TypeError, ValueError):
         raise InputError("metadata", "must be a mapping that JSON can hold") from None
     if len(text) > _MAX_METADATA_BYTES:

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Final
 
+from ak_guard.admin.bodies import hand_on
 from ak_guard.admin.problems import problem
 from ak_guard.admin.service_tokens import bearer_token, token_digest
-from ak_guard.errors import AkGuardError
 from ak_guard.loops import PerLoop
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
 
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from ak_guard.admin.service_tokens import TokenCheck
 
-#: The longest body, in bytes.
-MAX_BODY: Final = 1_048_576
 #: So many requests are answered at a time, those that wait for changes included.
 MAX_REQUESTS: Final = 4_096
-
-# A body that takes longer to come holds a place that others could have.
-_BODY_SECONDS: Final = 10.0
 
 
 class KeyService:
@@ -72,22 +66,7 @@ class KeyService:
             detail = "Send a service token: Authorization: Bearer …"
             await problem("unauthorized", detail, headers=headers)(scope, receive, send)
             return
-        try:
-            async with asyncio.timeout(_BODY_SECONDS):
-                body = await _body(scope, receive)
-        except TimeoutError:
-            refused = problem("too_slow", f"A body must be complete within {_BODY_SECONDS:g} s.")
-        except _TooLarge:
-            refused = problem("too_large", f"A body may have {MAX_BODY} bytes.")
-        else:
-            if body and not _is_json(scope):
-                refused = problem("unsupported_media_type", "Send it as application/json.")
-            elif body is not None:
-                await self._app(scope, _replay(body, receive), send)
-                return
-            else:
-                return
-        await refused(scope, receive, send)
+        await hand_on(self._app, scope, receive, send)
 
     async def _is_known(self, scope: Scope) -> bool:
         token = bearer_token(value for name, value in scope["headers"] if name.lower() == b"authorization")
@@ -102,47 +81,3 @@ class KeyService:
 
 class _Running:
     count = 0
-
-
-class _TooLarge(AkGuardError):
-    pass
-
-
-async def _body(scope: Scope, receive: Receive) -> bytes | None:
-    """The whole body; None where the client went away."""
-    for name, value in scope["headers"]:
-        if name.lower() == b"content-length" and value.isdigit() and int(value[:20]) > MAX_BODY:
-            raise _TooLarge
-    parts: list[bytes] = []
-    size = 0
-    more = True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        part = message.get("body", b"")
-        size += len(part)
-        if size > MAX_BODY:
-            raise _TooLarge
-        parts.append(part)
-        more = message.get("more_body", False)
-    return b"".join(parts)
-
-
-def _is_json(scope: Scope) -> bool:
-    kinds = [value for name, value in scope["headers"] if name.lower() == b"content-type"]
-    return len(kinds) == 1 and kinds[0].partition(b";")[0].strip().lower() == b"application/json"
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    """Receive a body that was read already, and after it what else comes."""
-    told = False
-
-    async def again() -> Message:
-        nonlocal told
-        if told:
-            return await receive()
-        told = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return again

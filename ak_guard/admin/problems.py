@@ -1,4 +1,4 @@
-"""What the key service answers instead: one table from a code to status and title, one shape for the body."""
+"""What the key service and the admin API answer instead: one table from a code to status and title, one shape."""
 
 from __future__ import annotations
 
@@ -11,16 +11,21 @@ if TYPE_CHECKING:
 
 _TABLE: Final[dict[str, tuple[int, str]]] = {
     "bad_request": (400, "The request cannot be read"),
-    "unauthorized": (401, "A service token is needed"),
+    "unauthorized": (401, "A token is needed"),
+    "forbidden": (403, "The token may not do this"),
     "not_found": (404, "There is nothing here"),
     "method_not_allowed": (405, "This method is not for this path"),
     "too_slow": (408, "The body did not come in time"),
     "conflict": (409, "The id was used for something else"),
+    "precondition_failed": (412, "Somebody else changed it meanwhile"),
     "too_large": (413, "The body is too large"),
     "unsupported_media_type": (415, "The body must be JSON"),
     "invalid": (422, "A value is wrong"),
+    "precondition_required": (428, "Say which version is changed"),
+    "too_many_failures": (429, "Too many wrong tokens"),
     "internal": (500, "The service failed"),
     "store_unavailable": (503, "The store cannot be reached"),
+    "misconfigured": (503, "The setup cannot do this"),
     "too_busy": (503, "Too many requests are under way"),
 }
 _CODES: Final[dict[int, str]] = {status: code for code, (status, _) in reversed(_TABLE.items())}
@@ -48,9 +53,9 @@ def problem(
     )
 
 
-def answer(document: Mapping[str, Any]) -> JSONResponse:
+def answer(document: Mapping[str, Any], status: int = 200, *, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """What was asked for, which nobody on the way may keep."""
-    return JSONResponse(document, headers={"Cache-Control": "no-store"})
+    return JSONResponse(document, status, headers={"Cache-Control": "no-store", **(headers or {})})
 
 
 def code_of(status: int) -> str:

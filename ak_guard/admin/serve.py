@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+from ak_guard.admin.api import admin_app
 from ak_guard.admin.console.app import console_app
 from ak_guard.admin.running import running
 from ak_guard.admin.service import service_app
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 def serve_app(
     keys: KeyManager, *, service_tokens: Iterable[str] | None = None, service_checks: Sequence[TokenCheck] = ()
 ) -> Served:
-    """The key service under `/v1/`, for service tokens and admin tokens with the role `service`; the console at `/`.
+    """The key service under `/v1/`, for service tokens and admin tokens with the role `service`; the admin API under
+    `/api/`, and the console at `/`.
 
     The app opens the store of `keys` when it starts and closes it when it stops.
 
@@ -43,7 +45,9 @@ def serve_app(
     tokens = AdminTokens(keys)
     service = service_app(keys, tokens=service_tokens, checks=[Remembered(tokens.serves), *service_checks])
     console = console_app(keys, tokens=tokens)
-    return Served(service, routes=[Mount("/v1", app=_Whole(service)), Mount("/", app=console)], lifespan=lifespan)
+    api = admin_app(keys, tokens=tokens)
+    routes = [Mount("/v1", app=_Whole(service)), Mount("/api", app=api), Mount("/", app=console)]
+    return Served(service, routes=routes, lifespan=lifespan)
 
 
 class Served(Starlette):

@@ -13,7 +13,7 @@ from httpx2 import AsyncClient
 
 from ak_guard import ConfigurationError, Group, KeyManager
 from ak_guard.admin import service_app
-from ak_guard.admin.gate import MAX_BODY
+from ak_guard.admin.bodies import MAX_BODY
 from ak_guard.backends import MemoryBackend
 from ak_guard.keys import digest
 from tests.support import bearer, running
