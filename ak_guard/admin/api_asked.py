@@ -3,7 +3,7 @@
 # No `from __future__ import annotations`, and types are imported for good: FastAPI reads them when the app is made.
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.functional_validators import AfterValidator, BeforeValidator
@@ -13,7 +13,7 @@ from ak_guard.notation import MAX_AMOUNT
 from ak_guard.records import DEFAULT_GROUP
 
 #: A change waits no longer for running workers, in seconds.
-MAX_WAIT = 60.0
+MAX_WAIT: Final = 60.0
 
 
 def _printable(text: str) -> str:
@@ -48,13 +48,13 @@ CustomKey = Annotated[str, Field(min_length=16, max_length=512, description="A t
 class Asked(BaseModel):
     """A member that is not known here is refused, and so is a value of another kind."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Query(BaseModel):
     """A parameter that is not known here is refused."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
 
 class KeyRules(Asked):
@@ -76,7 +76,7 @@ class KeyRules(Asked):
 
 
 class NewKey(KeyRules):
-    model_config = ConfigDict(
+    model_config: ClassVar[ConfigDict] = ConfigDict(
         json_schema_extra={
             "examples": [
                 {
@@ -100,7 +100,7 @@ class NewKey(KeyRules):
 class KeyChanges(KeyRules):
     """What is left out stays; null takes a field away."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"quota": 200_000, "owner": None}]})
+    model_config: ClassVar[ConfigDict] = ConfigDict(json_schema_extra={"examples": [{"quota": 200_000, "owner": None}]})
 
     # Without a default in the document: what is left out is not set to anything.
     name: Text = Field(default_factory=str)
@@ -108,21 +108,21 @@ class KeyChanges(KeyRules):
 
 
 class Rotation(Asked):
-    model_config = ConfigDict(json_schema_extra={"examples": [{"grace": "1h"}]})
+    model_config: ClassVar[ConfigDict] = ConfigDict(json_schema_extra={"examples": [{"grace": "1h"}]})
 
     grace: Duration | None = Field("1h", description="How long the old secret works on; null: not at all.")
     key: CustomKey | None = None
 
 
 class Reset(Asked):
-    model_config = ConfigDict(json_schema_extra={"examples": [{"limits": True}]})
+    model_config: ClassVar[ConfigDict] = ConfigDict(json_schema_extra={"examples": [{"limits": True}]})
 
     quota: bool = False
     limits: bool = False
 
 
 class Question(Asked):
-    model_config = ConfigDict(
+    model_config: ClassVar[ConfigDict] = ConfigDict(
         json_schema_extra={
             "examples": [{"key": "key_0123456789abcdef0123", "ip": "203.0.113.7", "path": "/v1/models", "cost": 1}]
         }
@@ -137,7 +137,9 @@ class Question(Asked):
 
 
 class Leak(Asked):
-    model_config = ConfigDict(json_schema_extra={"examples": [{"since": "2027-01-31T00:00:00Z", "replace": True}]})
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        json_schema_extra={"examples": [{"since": "2027-01-31T00:00:00Z", "replace": True}]}
+    )
 
     since: Moment | None = Field(None, description="When it may have begun; null is 24 hours ago.")
     wait: float = Field(10.0, ge=0, le=MAX_WAIT, description="Seconds.")
@@ -146,7 +148,7 @@ class Leak(Asked):
 
 
 class GroupRules(Asked):
-    model_config = ConfigDict(
+    model_config: ClassVar[ConfigDict] = ConfigDict(
         json_schema_extra={
             "examples": [{"routes": ["POST /v1/chat/*"], "limits": ["60/1m"], "multiplier": "2", "enabled": True}]
         }
@@ -164,7 +166,9 @@ class NewGroup(GroupRules):
 
 
 class NewToken(Asked):
-    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "ci", "role": "viewer", "expires_in": "90d"}]})
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        json_schema_extra={"examples": [{"name": "ci", "role": "viewer", "expires_in": "90d"}]}
+    )
 
     name: Text
     role: Literal["viewer", "editor", "owner", "service"]
