@@ -8,6 +8,7 @@ import typer
 
 from ak_guard.cli.desk import AsJson, Db, Given, examples, print_json
 from ak_guard.middleware import ApiKeyMiddleware
+from ak_guard.settings.catalogue import OTHER_VARIABLES
 from ak_guard.settings.sheet import Entry, entries
 from ak_guard.settings.written import Outside, Written, outside
 
@@ -28,8 +29,13 @@ def settings(context: typer.Context, db: Db = None, as_json: AsJson = False) -> 
     listed = list(entries(ApiKeyMiddleware))
     if as_json or given.as_json:
         file = None if found.file is None else str(found.file)
-        print_json({"file": file, "settings": [_document(one, found) for one in listed]})
+        print_json(
+            {"file": file, "settings": [_document(one, found) for one in listed], "variables": dict(OTHER_VARIABLES)}
+        )
     else:
+        typer.echo(
+            "\n".join(f"# Only in the environment: {name}, {told}" for name, told in OTHER_VARIABLES.items()) + "\n"
+        )
         # A table ends only where another begins, so it stands behind all that is not in one.
         typer.echo("\n".join(_lines(one, found) for one in sorted(listed, key=lambda one: one.name == "groups")))
     for stranger in found.strangers:

@@ -64,18 +64,16 @@ CONFIG_VARIABLE: Final = "AK_GUARD_CONFIG"
 #: Which app `ak-guard run` guards, as it tells the processes of its workers.
 APP_VARIABLE: Final = "AK_GUARD_APP"
 
-#: Variables of the same prefix that are no settings of the middleware.
-OTHER_VARIABLES: Final = frozenset(
-    {
-        CONFIG_VARIABLE,
-        APP_VARIABLE,
-        "AK_GUARD_PEPPER",
-        "AK_GUARD_USAGE_KEPT",
-        "AK_GUARD_ADMIN_TOKEN",
-        "AK_GUARD_SERVICE_TOKEN",
-        "AK_GUARD_SERVICE_TOKENS",
-    }
-)
+#: Variables of the same prefix that are no settings of the middleware, and what each is for.
+OTHER_VARIABLES: Final = {
+    CONFIG_VARIABLE: "the file of settings",
+    "AK_GUARD_PEPPER": "under which secrets are stored: 32 random characters; several with commas, the newest first",
+    "AK_GUARD_USAGE_KEPT": "how long records of requests are kept, such as 30d",
+    "AK_GUARD_SERVICE_TOKEN": "with which a guard asks a key service",
+    "AK_GUARD_SERVICE_TOKENS": "which the key service accepts, separated by commas, newest first",
+    "AK_GUARD_ADMIN_TOKEN": "with which the admin API and the console let an administrator in",
+    APP_VARIABLE: "the app that ak_guard.served:app guards, such as my_service:app",
+}
 TEST_PREFIX: Final = "AK_GUARD_TEST_"
 
 

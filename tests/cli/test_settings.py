@@ -45,6 +45,7 @@ def test_it_says_where_each_is_set_and_never_to_what(folder: Path, monkeypatch: 
     document = json.loads(told.stdout)
     set_by = {one["name"]: one["set_by"] for one in document["settings"]}
     assert document["file"] == "ak_guard.toml"
+    assert "AK_GUARD_PEPPER" in document["variables"]
     assert (set_by["mode"], set_by["backend"], set_by["limits"]) == (
         "AK_GUARD_MODE",
         "backend in ak_guard.toml",
