@@ -11,6 +11,7 @@ from ak_guard.errors import (
     InputError,
     NotFound,
     Repeated,
+    Unconfirmed,
 )
 from ak_guard.manager import Issued, KeyManager
 from ak_guard.middleware import ApiKeyMiddleware
@@ -34,4 +35,5 @@ __all__ = [
     "Limit",
     "NotFound",
     "Repeated",
+    "Unconfirmed",
 ]

@@ -9,13 +9,14 @@ world failed:
     ├── NotFound(LookupError)    no key or group has this name
     ├── Conflict                 somebody else changed it meanwhile
     ├── Repeated                 this was asked for before, and made then
+    ├── Unconfirmed              it was changed, but not every running worker has said that it follows
     ├── BackendError             the store of keys cannot be reached or answers nonsense
     └── BudgetError              the store of quotas and windows cannot be reached
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,6 +71,21 @@ class Repeated(AkGuardError):
 
 def _repeated(key_id: str, same: bool) -> Repeated:
     return Repeated(key_id, same=same)
+
+
+class Unconfirmed(AkGuardError):
+    """A change was made, but not every running worker has said in time that it follows it.
+
+    `confirmation` names who has not, and until when each may still act on what it knew before; it is made and typed in
+    `backends.workers`.
+    """
+
+    def __init__(self, confirmation: Any) -> None:
+        super().__init__(f"the change is stored, but not confirmed by {confirmation.missing}")
+        self.confirmation: Any = confirmation
+
+    def __reduce__(self) -> tuple[type[Unconfirmed], tuple[Any]]:
+        return type(self), (self.confirmation,)
 
 
 class BackendError(AkGuardError):

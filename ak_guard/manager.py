@@ -18,10 +18,10 @@ from ak_guard.assembly import open_backend, open_counters
 from ak_guard.audit import AuditFilter, Note, Once
 from ak_guard.backends.base import Closable, KeepsAudit, KeyStore, ReadsUsage
 from ak_guard.backends.counted import SameCounters
-from ak_guard.backends.workers import Confirmation, KnowsWorkers, Unconfirmed, Worker
+from ak_guard.backends.workers import Confirmation, KnowsWorkers, Worker
 from ak_guard.budgets.ledger import Budget, peek, peek_all, running
 from ak_guard.budgets.place import place_of
-from ak_guard.errors import BackendError, BudgetError, ConfigurationError, InputError, NotFound
+from ak_guard.errors import BackendError, BudgetError, ConfigurationError, InputError, NotFound, Unconfirmed
 from ak_guard.explain import Explanation, explain
 from ak_guard.issued import Issued as Issued  # noqa: PLC0414  # it is what this room hands out
 from ak_guard.leaks import LeakReport, next_name

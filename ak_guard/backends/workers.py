@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Protocol, Self, runtime_checkable
 
-from ak_guard.errors import AkGuardError
-
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
@@ -72,23 +70,13 @@ class Confirmation:
         """Whether everybody has confirmed."""
         return not self.silent
 
-
-class Unconfirmed(AkGuardError):
-    """A change was made, but not every running worker has said in time that it follows it.
-
-    `confirmation` names who has not, and until when each may still act on what it knew before.
-    """
-
-    def __init__(self, confirmation: Confirmation) -> None:
-        named = ", ".join(
+    @property
+    def missing(self) -> str:
+        """Who has not, and until when each may still act on what it knew before."""
+        return ", ".join(
             f"{worker.name} (last seen {worker.seen_at:%H:%M:%S}, may go on until {worker.good_until:%H:%M:%S} UTC)"
-            for worker in confirmation.silent
+            for worker in self.silent
         )
-        super().__init__(f"the change is stored, but not confirmed by {named}")
-        self.confirmation = confirmation
-
-    def __reduce__(self) -> tuple[type[Unconfirmed], tuple[Confirmation]]:
-        return type(self), (self.confirmation,)
 
 
 @runtime_checkable

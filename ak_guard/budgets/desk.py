@@ -35,7 +35,7 @@ _SEEN: Final = 1_024
 
 @dataclass(slots=True, eq=False)
 class Waiter:
-    """A request that waits for its turn. `retried` once it has waited for what others hold.
+    """A request that waits for its turn. Until `until`, by the desk's clock, it may wait for what others hold.
 
     `now` is the guard's clock: while one waits, it goes on.
     """
@@ -43,7 +43,7 @@ class Waiter:
     asks: Sequence[Ask]
     now: Callable[[], float]
     done: asyncio.Future[None]
-    retried: bool = False
+    until: float = math.inf
 
 
 @dataclass(slots=True, eq=False)
@@ -55,6 +55,8 @@ class Held:
     waiters: dict[Waiter, None] = field(default_factory=dict)
     flight: asyncio.Task[None] | None = None
     serving: bool = False
+    #: Set while somebody waits for what others hold, to be told that it may be there already.
+    news: asyncio.Event | None = None
 
     def fail(self, error: BudgetError) -> None:
         """Tell everybody who waits."""
@@ -110,6 +112,24 @@ class Desk:
                 waiter.done.set_result(None)
         # What is called soon is called in order, so this comes after all of them.
         self.loop.call_soon(self._served, held)
+
+    async def pause(self, held: Held, seconds: float) -> bool:
+        """Wait so long, or until there is news; whether it was waited to the end."""
+        held.news = asyncio.Event()
+        try:
+            async with asyncio.timeout(seconds):
+                await held.news.wait()
+        except TimeoutError:
+            return True
+        finally:
+            held.news = None
+        return False
+
+    def tell_news(self, held: Held) -> None:
+        """What others hold, or what there is, may have changed; any thread may say so."""
+        if (news := held.news) is not None:
+            with suppress(RuntimeError):  # the loop is closed, and whoever waited there gone
+                self.loop.call_soon_threadsafe(news.set)
 
     def _served(self, held: Held) -> None:
         held.serving = False

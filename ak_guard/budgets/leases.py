@@ -8,6 +8,7 @@ conversation with the store: one call per subject at a time, for all who wait.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -167,18 +168,21 @@ class Leases(SpendsAtOnce):
             del others[waiter]
         if len(batch) > 1 and others and any(window.sliding for window in account.windows):
             short = await self._each(account, list(others), short, short_sent)
-        again = {waiter for waiter in others if not waiter.retried} if short.retry_at is not None else set()
+        now = desk.clock()
+        again = {waiter for waiter in others if now < waiter.until} if short.retry_at is not None else set()
         if served:
             account.still_left(sent, short.ends)
         else:
             account.refused(short_sent, short)
         desk.wake(held, [waiter for waiter in batch if waiter not in again])
         if again and short.retry_at is not None:
-            for waiter in again:
-                waiter.retried = True
             # What others hold comes back by then, or is spent.
-            passed = desk.clock() - short_sent.at
-            await asyncio.sleep(min(LEASE_SECONDS, max(0.0, short.retry_at - short_sent.now - passed)) + _GRACE_SECONDS)
+            left = max(0.0, short.retry_at - short_sent.now - (now - short_sent.at))
+            seconds = min(LEASE_SECONDS, left) + _GRACE_SECONDS
+            waited = await desk.pause(held, seconds)
+            for waiter in again:
+                # Once is enough, however often there is news meanwhile.
+                waiter.until = -math.inf if waited else min(waiter.until, now + seconds)
             account.believe_nothing()
 
     async def _each(self, account: Account, batch: Sequence[Waiter], short: Shortfall, sent: Sent) -> Shortfall:
@@ -313,7 +317,11 @@ class Leases(SpendsAtOnce):
 
     def drop(self, key_id: str | None) -> None:
         """Rules or counters of a key have changed, None: of any. What was full may not be full any more."""
-        self._believe_nothing(None if key_id is None else f"key/{key_id}")
+        subject = None if key_id is None else f"key/{key_id}"
+        self._believe_nothing(subject)
+        for desk in self._desks.values():
+            for held in list(desk.held.values()) if subject is None else desk.of(subject):
+                desk.tell_news(held)
 
     def _believe_nothing(self, subject: str | None) -> None:
         for desk in self._desks.values():

@@ -86,7 +86,10 @@ def _beyond(value: ColumnElement[Any], walk: Walk) -> ColumnElement[bool]:
     if at is None:
         beside = and_(value.is_(None), further_id)
         return or_(beside, value.is_not(None)) if walk.descending else beside
-    further = or_(value < at if walk.descending else value > at, and_(value == at, further_id))
+    # The first condition follows from the second, and is one that an index begins with: without it a page far within is
+    # found by reading all pages before it.
+    nearest = value <= at if walk.descending else value >= at
+    further = and_(nearest, or_(value < at if walk.descending else value > at, and_(value == at, further_id)))
     return or_(further, value.is_(None)) if walk.order.may_miss and not walk.descending else further
 
 

@@ -34,7 +34,7 @@ FEW: Final = 1_000
 TIMES_AT_MOST: Final = 2.0
 #: Bytes that a worker may grow by with each further key, once its cache is full.
 BYTES_AT_MOST: Final = 100
-_IN_A_ROUND: Final = 5
+_IN_A_ROUND: Final = 3
 _CACHE: Final = 1_000
 _AT_ONCE: Final = 32
 _SPREAD: Final = 2_654_435_761

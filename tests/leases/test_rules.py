@@ -387,6 +387,33 @@ async def test_who_waited_once_is_refused(world: World) -> None:
 
 
 @played
+async def test_who_waits_for_what_others_hold_goes_on_at_once_when_the_window_is_reset(world: World) -> None:
+    holder, worker = world.worker(HOUR), world.worker(HOUR)
+    await holder.hold_a_lease()
+    waiting = asyncio.create_task(worker.admit(850))
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    # As another process does, which tells of it by the feed.
+    await world.store.restart("key/a", [HOUR])
+    before = world.loop.passed
+    worker.leases.drop("a")
+    await waiting
+    assert world.loop.passed == before
+
+
+@played
+async def test_news_that_helps_nobody_makes_no_wait_longer(world: World) -> None:
+    holder, worker = world.worker(HOUR), world.worker(HOUR)
+    await holder.hold_a_lease()
+    before = world.loop.passed
+    waiting = asyncio.create_task(worker.refuse(950))
+    while not waiting.done():
+        await asyncio.sleep(0.1)
+        worker.leases.drop("a")
+    assert 0.5 < world.loop.passed - before < 1.2
+
+
+@played
 async def test_nobody_waits_where_nobody_holds_anything(world: World) -> None:
     worker = world.worker(HOUR)
     await worker.admit(600)

@@ -17,9 +17,9 @@ from starlette.testclient import TestClient
 
 from ak_guard import ApiKeyMiddleware, BackendError, ConfigurationError, Group, InputError, KeyManager
 from ak_guard.backends import MemoryBackend, SQLBackend, feed
-from ak_guard.backends.workers import Unconfirmed
 from ak_guard.budgets.place import place_of
 from ak_guard.database import line, presence
+from ak_guard.errors import Unconfirmed
 from ak_guard.testing import ready_key
 from tests.support import bearer, client_for, echo_app
 
