@@ -53,7 +53,9 @@ async def million(many: int, rounds: int, callers: int) -> Table:
             if store == "sqlite":
                 grown = await _growth(crowd, callers)
                 name = f"bytes a worker grows by a key beyond {callers:,}, cache_size={_CACHE:,}"
-                table.rows.append(Row(name, Figure(grown, grown, grown), target=BYTES_AT_MOST))
+                # Fewer have not filled everything that is kept of keys in use.
+                goal = BYTES_AT_MOST if callers >= 5_000 else None
+                table.rows.append(Row(name, Figure(grown, grown, grown), target=goal))
     return table
 
 
