@@ -89,12 +89,15 @@ async def test_one_more_than_may_run_is_refused_and_costs_nothing(keys: KeyManag
 async def test_a_hundred_at_once_never_are_more_in_the_app_than_may(keys: KeyManager, clock: ManualClock) -> None:
     issued = await keys.create("prod-api", limits=["1000/1h"], max_concurrency=7)
     inside = most = 0
+    full = asyncio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         nonlocal inside, most
         inside += 1
         most = max(most, inside)
-        await asyncio.sleep(0.01)
+        if inside == 7:
+            full.set()
+        await full.wait()
         await PlainTextResponse("done")(scope, receive, send)
         inside -= 1
 

@@ -13,8 +13,9 @@ from starlette.testclient import TestClient
 
 from ak_guard import ApiKeyMiddleware, Group, KeyManager
 from ak_guard.backends import HTTPBackend, MemoryBackend, SQLBackend
-from ak_guard.backends.workers import KnowsWorkers, Unconfirmed
+from ak_guard.backends.workers import KnowsWorkers
 from ak_guard.budgets import MemoryStorage
+from ak_guard.errors import Unconfirmed
 from ak_guard.keys import digest, mint
 from ak_guard.testing import ManualClock
 from tests.served import TOKEN, Tap, served
