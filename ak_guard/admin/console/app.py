@@ -10,15 +10,14 @@ from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.routing import Route
 
-from ak_guard.admin.console import actions, audit, bulk, create, edit, entrance, groups, leak, preferences
+from ak_guard.admin.console import actions, assets, audit, bulk, create, edit, entrance, groups, leak, preferences
 from ak_guard.admin.console import key as key_page
 from ak_guard.admin.console import keys as key_list
 from ak_guard.admin.console.cookies import DOOR_COOKIE, SESSION_COOKIE
 from ak_guard.admin.console.sessions import Sessions
-from ak_guard.admin.console.templating import STATIC, templates
+from ak_guard.admin.console.templating import templates
 from ak_guard.admin.console.visit import Console, Visit
 from ak_guard.errors import BackendError, BudgetError, InputError, NotFound
 
@@ -67,7 +66,7 @@ def console_app(keys: KeyManager, *, tokens: AdminTokens, clock: Callable[[], fl
 
     return Starlette(
         routes=[
-            Mount("/static", StaticFiles(directory=STATIC)),
+            Route("/static/{name}", assets.serve),
             page("/sign-in", entrance.show, entrance.sign_in, public=True),
             page("/language", act=entrance.choose_language, public=True),
             page("/appearance", act=entrance.choose_appearance),
@@ -257,15 +256,12 @@ class _Headers:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        lasting = "/static/" in scope["path"] and b"v=" in scope["query_string"]
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers[name] = value
-                if lasting and message["status"] == 200:
-                    headers["cache-control"] = "public, max-age=31536000, immutable"
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from ak_guard.admin.console.assets import assets
 from ak_guard.admin.console.cookies import SHORTCUTS_COOKIE, THEME_COOKIE
 from ak_guard.admin.console.tongue import load_catalogues
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from ak_guard.admin.console.visit import Visit
 
 ROOM: Final = Path(__file__).parent
-STATIC: Final = ROOM / "static"
 
 
 @cache
@@ -41,8 +40,7 @@ class Templates:
         )
         for name in self._environment.list_templates():
             self._environment.get_template(name)
-        # A new version of a file has a new address, so that browsers may keep the old one for ever.
-        self._marks = {file.name: sha256(file.read_bytes()).hexdigest()[:12] for file in STATIC.iterdir()}
+        self._assets = assets()
         self._version = version("ak_guard")
         load_catalogues()
 
@@ -53,7 +51,7 @@ class Templates:
             count=visit.tongue.count,
             tongue=visit.tongue,
             href=visit.href,
-            asset=lambda file: Markup(f"{visit.href('/static/' + file)}?v={self._marks[file]}"),  # noqa: S704  # a digest
+            asset=lambda file: Markup(f"{visit.href('/static/' + file)}?v={self._assets[file].mark}"),  # noqa: S704  # a digest
             here=visit.here,
             other=visit.other_language,
             who=visit.who,
