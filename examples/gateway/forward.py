@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx2
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -11,13 +12,18 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from examples.gateway.tokens import Events, Tokens
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Coroutine
 
     from starlette.requests import Request
 
     from ak_guard import Admission
 
+T = TypeVar("T")
+
 MOST_BYTES = 10_000_000
+
+# Nobody is there to read it; it stands in logs.
+_LEFT = 499
 
 # Headers are passed on by name, so that nobody's credentials or cookies slip through in either direction.
 _SENT_ON = ("accept", "content-type")
@@ -47,9 +53,11 @@ class Upstream:
             request.method, self._url + path, content=body, headers=headers, params=request.url.query or None
         )
         try:
-            answer = await self._client.send(sent, stream=True)
+            answer = await _while_there(request, self._client.send(sent, stream=True))
         except httpx2.HTTPError as error:
             return _error(502, "upstream_unavailable", f"The upstream cannot be reached ({type(error).__name__}).")
+        if answer is None:
+            return Response(status_code=_LEFT)
         if answer.status_code in {401, 403}:
             # It is our key that was refused; the client's is good.
             await answer.aclose()
@@ -59,9 +67,13 @@ class Upstream:
         if answer.headers.get("content-type", "").startswith("text/event-stream"):
             return StreamingResponse(_streamed(answer, tokens, hidden=hidden), answer.status_code, headers=kept)
         try:
-            content = await answer.aread()
+            content = await _while_there(request, answer.aread())
         except httpx2.HTTPError as error:
             return _error(502, "upstream_unavailable", f"The upstream broke off ({type(error).__name__}).")
+        finally:
+            await answer.aclose()
+        if content is None:
+            return Response(status_code=_LEFT)
         tokens.told(_parsed(content))
         tokens.charge()
         return Response(content, answer.status_code, headers=kept)
@@ -82,10 +94,28 @@ async def _streamed(answer: httpx2.Response, tokens: Tokens, *, hidden: bool) ->
         await answer.aclose()
 
 
+async def _while_there(request: Request, asked: Coroutine[Any, Any, T]) -> T | None:
+    """What is asked for; None where the client leaves before it has come, and then the asking is ended too."""
+    work, left = asyncio.create_task(asked), asyncio.create_task(_left(request))
+    try:
+        await asyncio.wait({work, left}, return_when=asyncio.FIRST_COMPLETED)
+        return work.result() if work.done() else None
+    finally:
+        for task in (work, left):
+            task.cancel()
+        await asyncio.gather(work, left, return_exceptions=True)
+
+
+async def _left(request: Request) -> None:
+    # The body has been read, so nothing else is to come.
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
 def _with_usage(body: bytes) -> tuple[bytes, bool]:
-    """Have a stream of chat end with its usage; the second value says that the client has not asked for that."""
+    """Have a stream end with its usage; the second value says that the client has not asked for that."""
     asked = _parsed(body)
-    if not asked.get("stream") or "messages" not in asked:
+    if not asked.get("stream") or not {"messages", "prompt"} & asked.keys():
         return body, False
     options = asked.get("stream_options") or {}
     if not isinstance(options, dict) or options.get("include_usage"):

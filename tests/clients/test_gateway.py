@@ -117,6 +117,15 @@ def test_a_client_that_leaves_stops_the_upstream_and_pays_for_what_came(gateway:
     assert gateway.used(key_id) >= 8
 
 
+def test_a_client_that_does_not_wait_for_an_answer_stops_the_upstream_too(gateway: Gateway) -> None:
+    secret, key_id = gateway.issue()
+    gateway.upstream.left.clear()
+    with gateway.client(secret) as client, pytest.raises(openai.APITimeoutError):
+        client.with_options(timeout=0.5).chat.completions.create(model="endless", messages=ASK)
+    assert gateway.upstream.left.wait(10)
+    assert gateway.used(key_id) == 1
+
+
 def test_a_key_that_is_disabled_stops_its_stream_and_the_upstream(gateway: Gateway) -> None:
     secret, key_id = gateway.issue()
     gateway.upstream.left.clear()

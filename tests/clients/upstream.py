@@ -22,7 +22,7 @@ WORDS = ("one", "two", "three")
 
 
 class FakeUpstream:
-    """`model` says how it behaves: `endless` streams for ever, `silent` tells no usage, a number is a status."""
+    """`model` says how it behaves: `endless` never ends by itself, `silent` tells no usage, a number is a status."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, dict[str, str], Any]] = []
@@ -52,6 +52,11 @@ class FakeUpstream:
         if asked.get("stream"):
             told = usage if (asked.get("stream_options") or {}).get("include_usage") else {}
             return StreamingResponse(self._words(model, told), media_type="text/event-stream")
+        while model == "endless":
+            if await request.is_disconnected():
+                self.left.set()
+                break
+            await anyio.sleep(0.005)
         message = {"role": "assistant", "content": " ".join(WORDS)}
         choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
         return JSONResponse({"id": "1", "object": "chat.completion", "created": 1, "choices": choices, **usage})
