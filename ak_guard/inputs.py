@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from ak_guard.address import IPSet
-from ak_guard.errors import InputError
+from ak_guard.errors import InputError, NotFound
 from ak_guard.notation import MAX_AMOUNT, parse_duration
 from ak_guard.records import DEFAULT_GROUP, Limit, checked_text, parse_limits, whole
 
@@ -16,9 +17,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 MAX_PAGE: Final = 1_000
+#: Of randomness in the id of a key.
+ID_BYTES: Final = 10
+_ID: Final = re.compile(rf"key_[0-9a-f]{{{2 * ID_BYTES}}}")
 MAX_CONCURRENCY: Final = 1_000_000
 _MAX_METADATA_BYTES: Final = 16_384
 _LATEST: Final = datetime(9999, 1, 1, tzinfo=UTC)
+
+
+def key_id(text: str) -> str:
+    """Return what looks like an id; raises `NotFound`. Anything else may be a secret pasted by mistake: never told."""
+    if not _ID.fullmatch(text):
+        raise NotFound("no key has this id")
+    return text
 
 
 def name(value: object) -> str:

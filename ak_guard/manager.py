@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import secrets
 import time
 from copy import copy
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from ak_guard import custom_keys, inputs, keys, tokens
 from ak_guard.address import parse_address
 from ak_guard.assembly import open_backend, open_counters
-from ak_guard.audit import AuditFilter, Note, Once
+from ak_guard.audit import Note, Once
 from ak_guard.backends.base import Closable, KeepsAudit, KeyStore, ReadsUsage
 from ak_guard.backends.counted import SameCounters
 from ak_guard.backends.workers import Confirmation, KnowsWorkers, Worker
@@ -23,6 +22,7 @@ from ak_guard.budgets.ledger import Budget, peek, peek_all, running
 from ak_guard.budgets.place import place_of
 from ak_guard.errors import BackendError, BudgetError, ConfigurationError, InputError, NotFound, Unconfirmed
 from ak_guard.explain import Explanation, explain
+from ak_guard.history import History
 from ak_guard.issued import Issued as Issued  # noqa: PLC0414  # it is what this room hands out
 from ak_guard.leaks import LeakReport, next_name
 from ak_guard.listing import (
@@ -41,7 +41,6 @@ from ak_guard.records import ApiKey, Group, checked_text
 from ak_guard.settings import configured, group_list
 from ak_guard.status import Status
 from ak_guard.subject import group_of, key_budget
-from ak_guard.usage.anomalies import anomalies
 from ak_guard.usage.summaries import DAY, Period
 from ak_guard.versions import version_of
 
@@ -51,13 +50,10 @@ if TYPE_CHECKING:
 
     from limits.aio.storage import Storage
 
-    from ak_guard.audit import AuditEntry
     from ak_guard.backends.base import KeyLookup
     from ak_guard.budgets.base import MultiWindowSupport
     from ak_guard.records import Limit
-    from ak_guard.usage.anomalies import Anomaly
-    from ak_guard.usage.records import KeyUse, LastUsed, UsageRecord
-    from ak_guard.usage.summaries import BucketName, UsageSummary
+    from ak_guard.usage.summaries import UsageSummary
 
 
 class _Omitted:
@@ -73,15 +69,12 @@ CONFIRM_SECONDS: Final = 10.0
 
 # A leak that is older is told by days.
 _BY_HOUR_SECONDS: Final = 30 * DAY
-_USUAL_SECONDS: Final = 7 * DAY
-_ID_BYTES: Final = 10
-_ID: Final = re.compile(rf"key_[0-9a-f]{{{2 * _ID_BYTES}}}")
 
 Moment = datetime | str
 Span = str | timedelta
 
 
-class KeyManager:
+class KeyManager(History):
     """Create keys and groups and change them: `async with KeyManager("sqlite:///keys.db") as keys:`.
 
     `backend` is a URL or an object; give a middleware the same object and both see the same keys and counters. `limits`
@@ -108,7 +101,7 @@ class KeyManager:
         store = open_backend(outside.get("backend") if backend is None else backend)
         if not isinstance(store, KeyStore):
             raise ConfigurationError(f"backend: {type(store).__name__} can only look keys up, not manage them")
-        self.backend: KeyStore = store
+        super().__init__(store, clock)
         limits = outside.get("limits") if limits is None else limits
         self._quotas, self._windows, self._owned = open_counters(store, limits)
         self._counters = SameCounters(store, place_of(limits))
@@ -117,7 +110,6 @@ class KeyManager:
             raise InputError("prefix", f"{prefix!r} is that of admin tokens; choose another, such as ak")
         self._groups = {group.name: group for group in group_list(groups or outside.get("groups", ()))}
         self._actor = checked_text("actor", actor)
-        self._clock = clock
         #: Where quotas are counted, and windows where no other storage is named.
         self.counters: MultiWindowSupport = self._quotas
         #: Seconds since the epoch.
@@ -211,7 +203,7 @@ class KeyManager:
 
     async def get(self, key_id: str) -> ApiKey:
         """The key with this id."""
-        return await self.backend.get(_known_shape(key_id))
+        return await self.backend.get(inputs.key_id(key_id))
 
     async def list(
         self,
@@ -331,7 +323,7 @@ class KeyManager:
         """Remove a key for good, with its secrets and counters. `wait` is that of `disable`, `version` of `update`."""
         inputs.wait("wait", wait)
         note = self._note("key.delete")._replace(version=version)
-        await self.backend.delete(_known_shape(key_id), note=note)
+        await self.backend.delete(inputs.key_id(key_id), note=note)
         for counters in {id(store): store for store in (self._quotas, self._windows)}.values():
             await counters.forget(f"key/{key_id}")
         await self._confirmed(wait)
@@ -392,7 +384,10 @@ class KeyManager:
         if not why:
             try:
                 made = await self._replacement(key, addresses)
-            except (BackendError, BudgetError, ConfigurationError) as error:
+            except InputError:
+                # Somebody else was quicker.
+                why = await self._why_no_replacement(await self.get(key_id), confirmation)
+            except (BackendError, BudgetError, ConfigurationError, NotFound) as error:
                 why = "it could not be made; ask again"
                 problems.append(f"The replacement could not be made: {error}.")
         at, began = datetime.fromtimestamp(now, UTC), datetime.fromtimestamp(begin, UTC)
@@ -463,7 +458,7 @@ class KeyManager:
 
     async def statuses(self, ids: Iterable[str]) -> dict[str, Status]:
         """`status` of many keys, without those that are not there: each store is asked once for all of them."""
-        wanted = tuple(dict.fromkeys(_known_shape(key_id) for key_id in ids))
+        wanted = tuple(dict.fromkeys(inputs.key_id(key_id) for key_id in ids))
         if not wanted:
             return {}
         await self._counters.check()
@@ -541,96 +536,6 @@ class KeyManager:
         """Remove a group. Its keys are refused with `group_not_allowed` until they get another one."""
         await self.backend.delete_group(name, note=self._note("group.delete")._replace(version=version))
 
-    # What happened
-
-    async def audit(
-        self,
-        key_id: str | None = None,
-        *,
-        group: str | None = None,
-        actor: str | None = None,
-        action: str | None = None,
-        since: Moment | float | None = None,
-        until: Moment | float | None = None,
-        limit: int = 100,
-        before: int | None = None,
-    ) -> Sequence[AuditEntry]:
-        """Who changed what, newest first: of a key (also one that is gone), of a group, by an actor, or one action.
-
-        `before` is the id of the last entry of the page before.
-        """
-        since, until = self._seconds("since", since), self._seconds("until", until)
-        where = AuditFilter(None if key_id is None else _known_shape(key_id), group, actor, action, since, until)
-        inputs.page_size(limit)
-        return await self._trail().audit(where, limit=limit, before=before)
-
-    async def usage(
-        self,
-        key_id: str | None = None,
-        *,
-        since: Moment | float | None = None,
-        until: Moment | float | None = None,
-        bucket: BucketName = "hour",
-    ) -> UsageSummary:
-        """What a key did, or all of them and strangers too: by hour or day, by code, by address and by route.
-
-        An empty `key_id` means keys that nobody holds.
-        `since` begins with the hour or day (UTC) it lies in; without it these are the last 24 hours or 30 days.
-        """
-        end = self._seconds("until", until)
-        period = Period.of(self._seconds("since", since), end, bucket, self._clock())
-        return await self._usage().usage(_known_shape(key_id) if key_id else key_id, period)
-
-    async def records(
-        self,
-        key_id: str | None = None,
-        *,
-        since: Moment | float | None = None,
-        code: str | None = None,
-        limit: int = 100,
-        before: str | None = None,
-    ) -> Sequence[UsageRecord]:
-        """Single requests, newest first; an empty `key_id` means keys that nobody holds.
-
-        `before` is the id of the last record of the page before.
-        """
-        inputs.page_size(limit)
-        owner = _known_shape(key_id) if key_id else key_id
-        begin = self._seconds("since", since) or 0.0
-        return await self._usage().records(owner, since=begin, code=code, limit=limit, before=before)
-
-    async def last_used(self, ids: Iterable[str]) -> dict[str, LastUsed]:
-        """When these keys were last presented and from where, without those that never were. Refusals count too."""
-        wanted = [_known_shape(key_id) for key_id in ids]
-        return await self._usage().last_used(wanted) if wanted and isinstance(self.backend, ReadsUsage) else {}
-
-    async def busiest(
-        self, *, since: Moment | float | None = None, bucket: BucketName = "hour", limit: int = 20
-    ) -> Sequence[KeyUse]:
-        """The keys with the most calls since then, most first; without `since` in the running hour or day."""
-        inputs.page_size(limit)
-        begin = self._clock() if since is None else inputs.moment("since", since)
-        return await self._usage().busiest(Period.of(begin, None, bucket, self._clock()), limit=limit)
-
-    async def anomalies(self, key_id: str, *, since: Moment | float | None = None) -> Sequence[Anomaly]:
-        """What stands out in the use of a key since then (24 hours without it), beside the week before."""
-        now = self._clock()
-        begin = now - DAY if since is None else inputs.moment("since", since)
-        recent = Period.of(begin, None, "hour", now)
-        usual = Period.of(recent.since - _USUAL_SECONDS, recent.since, "hour", now)
-        known, usage = _known_shape(key_id), self._usage()
-        return anomalies(await usage.usage(known, recent), await usage.usage(known, usual))
-
-    def _trail(self) -> KeepsAudit:
-        if not isinstance(self.backend, KeepsAudit):
-            raise ConfigurationError(f"backend: {type(self.backend).__name__} keeps no audit trail")
-        return self.backend
-
-    def _usage(self) -> ReadsUsage:
-        if not isinstance(self.backend, ReadsUsage):
-            raise ConfigurationError(f"backend: {type(self.backend).__name__} cannot be asked about usage")
-        return self.backend
-
     # Running guards
 
     async def workers(self) -> Sequence[Worker]:
@@ -686,7 +591,7 @@ class KeyManager:
     ) -> ApiKey:
         note = self._note(action, about)._replace(version=version)
         moved = {**changes, "updated_at": datetime.fromtimestamp(note.at, UTC)}
-        return await self.backend.change(_known_shape(key_id), moved, note=note)
+        return await self.backend.change(inputs.key_id(key_id), moved, note=note)
 
     def _once(self, request_id: str, made: ApiKey, given: Sequence[str | None]) -> Once:
         """Two requests are the same when the same actor calls them so, and ask for the same when all else is equal."""
@@ -697,20 +602,10 @@ class KeyManager:
     def _note(self, action: str, about: Mapping[str, Any] | None = None) -> Note:
         return Note(self._actor, action, self._clock(), about or {})
 
-    def _seconds(self, field: str, moment: Moment | float | None) -> float | None:
-        return None if moment is None else inputs.moment(field, moment)
-
 
 def _new_id() -> str:
-    return "key_" + secrets.token_hex(_ID_BYTES)
+    return "key_" + secrets.token_hex(inputs.ID_BYTES)
 
 
 def _hex(text: str) -> str:
     return sha256(text.encode()).hexdigest()
-
-
-def _known_shape(key_id: str) -> str:
-    """Return what looks like an id. Anything else may be a secret pasted by mistake and is not repeated."""
-    if not _ID.fullmatch(key_id):
-        raise NotFound("no key has this id")
-    return key_id

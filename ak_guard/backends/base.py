@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
+from ak_guard.errors import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
@@ -59,8 +61,9 @@ class KeyStore(KeyLookup, Protocol):
     async def insert(self, key: ApiKey, digest: bytes, *, note: Note) -> None:
         """Add a key and its secret. Raises `InputError` naming `key` when the secret is taken.
 
-        Where it `replaces` another key that one's `replaced_by` is set with it. Raises `Repeated` when the request that
-        the note names made a key before.
+        Where it `replaces` another key that one's `replaced_by` is set with it; `InputError` naming `replaces` when
+        another one came in its place before and is still there. Raises `Repeated` when the request that the note names
+        made a key before.
         """
         ...
 
@@ -176,6 +179,11 @@ class ReadsUsage(Protocol):
     async def last_used(self, ids: Sequence[str]) -> dict[str, LastUsed]:
         """When these keys were last presented and from where, without those that never were."""
         ...
+
+
+def replaced_already(key: ApiKey) -> InputError:
+    """What is told to whoever comes second with a replacement."""
+    return InputError("replaces", f"{key.id} is replaced by {key.replaced_by} already")
 
 
 @runtime_checkable

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cachetools import TTLCache
 
 from ak_guard.audit import ONCE_SECONDS, Entered, Trail, entered
-from ak_guard.backends.base import Found
+from ak_guard.backends.base import Found, replaced_already
 from ak_guard.backends.memory_bulletin import MemoryBulletin
 from ak_guard.backends.tokens import MemoryTokens
 from ak_guard.backends.watch import Listeners
@@ -88,9 +88,12 @@ class MemoryBackend:
             raise Repeated(made[0], same=made[1] == note.once.content)
         if digest in self._secrets:
             raise InputError("key", "is already in use")
+        if key.replaces is not None:
+            old = await self.get(key.replaces)
+            if old.replaced_by in self._keys:
+                raise replaced_already(old)
+            self._keys[old.id] = replace(old, replaced_by=key.id)
         self._keys[key.id] = key
-        if (replaced := self._keys.get(key.replaces or "")) is not None:
-            self._keys[replaced.id] = replace(replaced, replaced_by=key.id)
         if note.once is not None:
             self._requests[note.once.name] = key.id, note.once.content
         self._trail.add(entered(note, None, key))

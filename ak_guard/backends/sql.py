@@ -15,7 +15,7 @@ from sqlalchemy import delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from ak_guard.audit import Entered, entered
-from ak_guard.backends.base import Found
+from ak_guard.backends.base import Found, replaced_already
 from ak_guard.backends.feeds import Feeds
 from ak_guard.backends.watch import Listeners
 from ak_guard.backends.workers import follow_all, listed
@@ -210,7 +210,7 @@ class SQLBackend:
                 await enter_once(connection, note.once, key.id, note.at)
             await self._refuse_taken(connection, digest)
             if key.replaces is not None:
-                await connection.execute(update(keys).where(keys.c.id == key.replaces).values(replaced_by=key.id))
+                await self._replace(connection, key.replaces, key.id, note)
             await connection.execute(insert(keys).values(id=key.id, **_columns(key)))
             await self._insert_secret(connection, key, digest)
             await trail.add(connection, entered(note, None, key))
@@ -333,6 +333,14 @@ class SQLBackend:
         current = _key(row)
         refuse_changed(current, note.version)
         return current
+
+    async def _replace(self, connection: AsyncConnection, old_id: str, new_id: str, note: Note) -> None:
+        """Note at a key which one comes in its place. Two who do so at once see one another here."""
+        old = await self._locked(connection, old_id, note)
+        there = select(keys.c.id).where(keys.c.id == old.replaced_by)
+        if (await connection.execute(there)).first() is not None:
+            raise replaced_already(old)
+        await connection.execute(update(keys).where(keys.c.id == old_id).values(replaced_by=new_id))
 
     async def _refuse_taken(self, connection: AsyncConnection, digest: bytes) -> None:
         stored = [value for _, value in self._stored(digest)]

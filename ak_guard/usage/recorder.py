@@ -182,7 +182,7 @@ def _record(noted: Noted) -> UsageRecord:
         status,
         code or ADMITTED,
         cost,
-        ended - at,
+        max(0.0, ended - at),
         hint if key is None else key.hint,
     )
 

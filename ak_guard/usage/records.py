@@ -69,6 +69,8 @@ def bounded(record: UsageRecord) -> UsageRecord:
         method=_printable(record.method, _MAX_METHOD),
         route=_printable(record.route, MAX_ROUTE),
         ip=None if record.ip is None else record.ip[:MAX_ADDRESS],
+        # Nothing that HTTP knows (RFC 9110, 15), from an app that nobody has held to it.
+        status=record.status if record.status is not None and 100 <= record.status <= 999 else None,
     )
 
 

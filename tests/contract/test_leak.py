@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ async def called(
     """Requests that were admitted."""
     assert isinstance(backend, KeepsUsage)
     records = [UsageRecord(at, key_id, "default", ip, "GET", route, 200, "admitted", 2, 0.1, "ak_…abcd")] * times
-    await backend.add_usage(f"{ip} {route} {at}", records)
+    await backend.add_usage(f"batch-{ip}-{at}", records)
 
 
 async def test_one_call_disables_replaces_and_tells_what_happened(
@@ -118,6 +119,18 @@ async def test_a_second_leak_makes_no_second_replacement(keys: KeyManager) -> No
     third = await keys.leak(old.key.id)
     assert third.replacement is not None
     assert third.replacement.key.name == "prod-web-2"
+
+
+async def test_two_who_report_a_leak_at_once_make_one_replacement(keys: KeyManager) -> None:
+    old = await keys.create("prod-web")
+    first, second = await asyncio.gather(keys.leak(old.key.id), keys.leak(old.key.id))
+    made = [report.replacement for report in (first, second) if report.replacement is not None]
+    assert len(made) == 1
+    assert made[0].key.id in first.why_none + second.why_none
+    assert (await keys.get(old.key.id)).replaced_by == made[0].key.id
+    assert len(await keys.list()) == 2
+    with pytest.raises(InputError, match="replaces"):
+        await keys.create("another", replaces=old.key.id)
 
 
 async def test_a_replacement_may_be_let_in_from_fewer_addresses(keys: KeyManager) -> None:
