@@ -9,7 +9,9 @@ import pytest
 
 from tests.benchmarks import peers, sections
 from tests.benchmarks.harness import Case, Figure, Plan, WrongAnswer, measure, ratio
+from tests.benchmarks.million import million
 from tests.benchmarks.ours import guarded
+from tests.benchmarks.rare import rare
 from tests.benchmarks.report import Row, Table
 from tests.benchmarks.traffic import request, requests, starlette_app
 
@@ -50,6 +52,23 @@ async def test_a_section_says_what_it_found_as_text_and_as_json() -> None:
     assert [row.name for row in table.rows] == ["first-use", "calendar", "sliding"]
     assert "of first-use" in table.as_text()
     assert json.loads(json.dumps(table.as_json()))["rows"][1]["ratio"]["median"] > 0
+
+
+async def test_keys_that_were_copied_within_a_database_are_keys() -> None:
+    table = await million(400, 1, 40, ["sqlite"], few=220)
+    assert [row.name for row in table.rows[:4]] == [
+        "sqlite, create",
+        "sqlite, list the first page",
+        "sqlite, list a page within",
+        "sqlite, cold look-up",
+    ]
+
+
+async def test_a_key_that_is_used_once_a_second_is_answered_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.benchmarks.rare.KEYS", 40)
+    table = await rare(1, ["sqlite"])
+    assert table.rows[0].figure.median > 0
+    assert table.rows[2].figure.median == 1
 
 
 def test_a_row_tells_whether_its_target_is_met() -> None:

@@ -26,7 +26,7 @@ from tests.benchmarks.traffic import requests, starlette_app
 from tests.databases import ask
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from sqlalchemy import Table as Columns
 
@@ -41,12 +41,14 @@ _SPREAD: Final = 2_654_435_761
 _AROUND: Final = 2**32
 
 
-async def million(many: int, rounds: int, callers: int) -> Table:
+async def million(
+    many: int, rounds: int, callers: int, stores: Sequence[str] = ("sqlite", "postgres"), few: int = FEW
+) -> Table:
     """Rounds in which a database of few keys and one of many take turns. Time on the clock."""
-    table = Table("million", f"{many:,} keys in a database beside {FEW:,}", "ms", f"of {FEW:,} keys")
-    for store in ("sqlite", "postgres"):
-        async with _filled(store, FEW) as few, _filled(store, many) as crowd:
-            taken = await _compare(few, crowd, rounds)
+    table = Table("million", f"{many:,} keys in a database beside {few:,}", "ms", f"of {few:,} keys")
+    for store in stores:
+        async with _filled(store, few) as handful, _filled(store, many) as crowd:
+            taken = await _compare(handful, crowd, rounds)
             for work, (with_few, with_many) in taken.items():
                 share = Figure.of([more / less for more, less in zip(with_many, with_few, strict=True)])
                 table.rows.append(Row(f"{store}, {work}", Figure.of(with_many), share, TIMES_AT_MOST))

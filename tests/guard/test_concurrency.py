@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.responses import PlainTextResponse
-from starlette.routing import Route
-from starlette.testclient import TestClient
+from starlette.routing import Route, WebSocketRoute
+from starlette.testclient import TestClient, WebSocketDenialResponse
+from starlette.websockets import WebSocketDisconnect
 
 from ak_guard import ApiKeyMiddleware, InputError, KeyManager
 from ak_guard.backends import MemoryBackend, SQLBackend
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from httpx2 import AsyncClient, Response
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
+    from starlette.websockets import WebSocket
 
     from ak_guard.budgets.slots import Full, Slot
     from ak_guard.testing import ManualClock
@@ -253,6 +255,68 @@ async def test_a_stream_holds_its_slot_until_its_last_part(backend_in_memory: Me
     async with client_for(ApiKeyMiddleware(app, backend=backend_in_memory)) as client:
         assert (await client.get("/", headers=bearer(issued.secret))).text == "xxx"
     assert seen == [1, 1, 1, 0]
+
+
+async def test_a_stream_that_is_cut_leaves_its_slot(backend_in_memory: MemoryBackend) -> None:
+    issued = await ready_key(backend_in_memory, max_concurrency=1)
+    keys = KeyManager(backend_in_memory)
+    began = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"x", "more_body": not began.is_set()})
+        if not began.is_set():
+            began.set()
+            await asyncio.Event().wait()
+
+    async with client_for(ApiKeyMiddleware(app, backend=backend_in_memory)) as client:
+        first = asyncio.create_task(client.get("/", headers=bearer(issued.secret)))
+        await began.wait()
+        assert (await client.get("/", headers=bearer(issued.secret))).status_code == 429
+        await keys.disable(issued.key.id)
+        await first
+        await keys.enable(issued.key.id)
+        assert (await client.get("/", headers=bearer(issued.secret))).text == "x"
+
+
+async def _talk(websocket: WebSocket) -> None:
+    await websocket.accept()
+    with suppress(WebSocketDisconnect):
+        await websocket.receive_text()
+        await websocket.close()
+
+
+def test_a_websocket_holds_its_slot_until_it_ends() -> None:
+    backend = MemoryBackend()
+    issued = asyncio.run(ready_key(backend, max_concurrency=1))
+    routes = [WebSocketRoute("/ws", _talk), Route("/", lambda _: PlainTextResponse("ok"))]
+    app = ApiKeyMiddleware(Starlette(routes=routes), backend=backend)
+    with TestClient(app, headers=bearer(issued.secret)) as client:
+        with client.websocket_connect("/ws") as socket:
+            assert client.get("/").json()["code"] == "concurrency_limit_exceeded"
+            with pytest.raises(WebSocketDenialResponse) as caught, client.websocket_connect("/ws"):
+                pass
+            assert (caught.value.status_code, caught.value.headers["retry-after"]) == (429, "1")
+            socket.send_text("enough")
+            assert socket.receive()["type"] == "websocket.close"
+        assert client.get("/").status_code == 200
+        # Also where the client is the one who goes.
+        with client.websocket_connect("/ws"):
+            pass
+        assert client.get("/").status_code == 200
+
+
+async def test_counters_that_know_no_slots_leave_them_to_those_beside_the_keys(
+    backend_in_memory: MemoryBackend,
+) -> None:
+    issued, keys = await ready_key(backend_in_memory, max_concurrency=2), KeyManager(backend_in_memory)
+    app = Slow()
+    guarded = ApiKeyMiddleware(app, backend=keys.backend, limits="async+memory://")
+    async with client_for(guarded) as client, app.occupied(client, issued.secret, 2):
+        assert (await client.get("/", headers=bearer(issued.secret))).status_code == 429
+        status = (await keys.status(issued.key.id)).concurrency
+    assert status is not None
+    assert status.used == 2
 
 
 async def test_report_mode_counts_and_lets_in(backend_in_memory: MemoryBackend) -> None:
