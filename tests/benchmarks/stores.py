@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 AT_ONCE: Final = 32
 #: Guarded throughput beside counters in memory on a hot key; `rare.py` has keys that are used once a second.
 HOT_AT_LEAST: Final = 0.9
-MANY: Final = 1_000
 #: Calls to the store for each decision, once leases are under way.
 CALLS_AT_MOST: Final = 0.01
 
@@ -38,20 +37,19 @@ async def stores(plan: Plan) -> Table:
         "of memory's speed",
     )
     short = Plan(max(3, plan.rounds // 10), max(plan.batch_seconds, 0.1))
-    for live, target in ((1, HOT_AT_LEAST), (MANY, None)):
-        # Told of each decision and recording nothing, as those that are compared with it.
-        alike = {"on_decision": counted_by(Counted()), "usage": False}
-        memory = await ours.guarded(f"memory, {live:,} keys", live=live, at_once=AT_ONCE, service=alike, checks="")
-        for store in STORES:
-            async with on_store(store, live) as (case, counted):
-                series = await measure([memory, case], short, wall=True)
-                before, asked = counted.calls, counted.decisions
-                await measure([case], Plan(1, 0.3), wall=True)
-                share = Figure.of([mine / its for mine, its in zip(*_pair(series, memory, case), strict=True)])
-                table.rows.append(Row(case.name, Figure.of(series[case.name]), share, target, at_least=True))
-                calls = (counted.calls - before) / max(1, counted.decisions - asked)
-                goal = CALLS_AT_MOST if live == 1 else None
-                table.rows.append(Row(f"  calls to the store, {case.name}", Figure(calls, calls, calls), target=goal))
+    # Told of each decision and recording nothing, as those that are compared with it.
+    alike = {"on_decision": counted_by(Counted()), "usage": False}
+    memory = await ours.guarded("memory, hot key", at_once=AT_ONCE, service=alike, checks="")
+    for store in STORES:
+        async with on_store(store, 1) as (case, counted):
+            series = await measure([memory, case], short, wall=True)
+            before, asked = counted.calls, counted.decisions
+            await measure([case], Plan(1, 0.3), wall=True)
+            share = Figure.of([mine / its for mine, its in zip(*_pair(series, memory, case), strict=True)])
+            table.rows.append(Row(case.name, Figure.of(series[case.name]), share, HOT_AT_LEAST, at_least=True))
+            calls = (counted.calls - before) / max(1, counted.decisions - asked)
+            figure = Figure(calls, calls, calls)
+            table.rows.append(Row(f"  calls to the store, {case.name}", figure, target=CALLS_AT_MOST))
     return table
 
 
