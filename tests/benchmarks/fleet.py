@@ -100,7 +100,7 @@ async def _until_refused(port: int, secret: str, said: asyncio.Future[float]) ->
     async with _connection(port) as (reader, writer):
         message = _message(secret)
         while await _ask(reader, writer, message) == 200:  # noqa: ASYNC110  # only asking tells
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(0.01)
     if not said.done():
         raise WrongAnswer("a key was refused before it was disabled")
     return time.perf_counter() - said.result()

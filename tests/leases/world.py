@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 # Divisible by many lengths of windows, and small, so that sums of seconds are nearly exact.
 START = 1_008_000.0
+HOUR = Window(1_000, 3_600)
 
 Fault = Literal["request lost", "reply lost", "twice"]
 
