@@ -12,10 +12,11 @@ if TYPE_CHECKING:
 
 
 class Event(NamedTuple):
-    """One event of a stream, as it came and as JSON; `data` is empty where it holds none."""
+    """One event of a stream, as it came and as JSON; `data` is empty where it holds none. `last` says goodbye."""
 
     text: bytes
     data: dict[str, Any]
+    last: bool = False
 
 
 class Events:
@@ -29,11 +30,11 @@ class Events:
         self.rest += part
         while (end := _end(self.rest)) is not None:
             text, self.rest = self.rest[:end], self.rest[end:]
-            yield Event(text, _data(text))
+            yield _event(text)
 
 
 class Tokens:
-    """Counts for one call, and charges once.
+    """Counts for one call, and charges what is not paid yet.
 
     Where the upstream has not said how many there were, because the client left or for lack of manners, each event
     counts as one token.
@@ -43,7 +44,8 @@ class Tokens:
         self._admission = admission
         self._total: int | None = None
         self._events = 0
-        self._charged = False
+        # The call paid one unit when it began.
+        self._paid = 1
 
     def told(self, document: dict[str, Any]) -> bool:
         """Look for `usage` in an answer; whether it was there."""
@@ -59,17 +61,18 @@ class Tokens:
         """Count an event of a stream; True for the one that holds the usage and nothing else."""
         if event.data:
             self._events += 1
-        if not self.told(event.data):
-            return False
-        # Before it is handed on, so that whoever has read the answer finds it charged.
-        self.charge()
-        return event.data.get("choices") == []
+        told = self.told(event.data)
+        if told or event.last:
+            # Before it is handed on, so that whoever has read the answer finds it charged.
+            self.charge()
+        return told and event.data.get("choices") == []
 
     def charge(self) -> None:
-        """Charge what was used beyond the unit that the call paid when it began."""
-        if not self._charged:
-            self._charged = True
-            self._admission.charge(max(0, (self._events if self._total is None else self._total) - 1))
+        """Charge what was used until now. Some upstreams tell it again and again while they go on."""
+        due = self._events if self._total is None else self._total
+        if due > self._paid:
+            self._admission.charge(due - self._paid)
+            self._paid = due
 
 
 def _end(text: bytes) -> int | None:
@@ -77,11 +80,11 @@ def _end(text: bytes) -> int | None:
     return min(ends) if ends else None
 
 
-def _data(text: bytes) -> dict[str, Any]:
-    lines = [line[5:].strip() for line in text.splitlines() if line.startswith(b"data:")]
+def _event(text: bytes) -> Event:
+    data = b"\n".join(line[5:].strip() for line in text.splitlines() if line.startswith(b"data:"))
     try:
-        found = json.loads(b"\n".join(lines))
+        found = json.loads(data)
     except ValueError:
-        # [DONE], or a comment that keeps the connection alive.
-        return {}
-    return found if isinstance(found, dict) else {}
+        # A comment that keeps the connection alive, or the end.
+        found = None
+    return Event(text, found if isinstance(found, dict) else {}, last=data == b"[DONE]")

@@ -22,7 +22,7 @@ WORDS = ("one", "two", "three")
 
 
 class FakeUpstream:
-    """`model` says how it behaves: `endless` never ends by itself, `silent` tells no usage, a number is a status."""
+    """`model` says how it behaves: `endless` never ends by itself, `silent` tells no usage, `chatty` all the time, a number is a status."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, dict[str, str], Any]] = []
@@ -65,8 +65,9 @@ class FakeUpstream:
         finished = False
         try:
             yield ": a comment that keeps the connection open\n\n"
-            for word in WORDS:
-                yield _chunk([{"index": 0, "delta": {"content": word}}])
+            for count, word in enumerate(WORDS, start=1):
+                told = {"usage": {**USAGE, "total_tokens": 7 + count}} if model == "chatty" else {}
+                yield _chunk([{"index": 0, "delta": {"content": word}}], **told)
             while model == "endless":
                 yield _chunk([{"index": 0, "delta": {"content": "more"}}])
                 await anyio.sleep(0.005)
