@@ -22,7 +22,10 @@ WORDS = ("one", "two", "three")
 
 
 class FakeUpstream:
-    """`model` says how it behaves: `endless` never ends by itself, `silent` tells no usage, `chatty` all the time, a number is a status."""
+    """`model` says how it behaves.
+
+    `endless` never ends by itself, `silent` tells no usage, `chatty` tells it all the time, a number is a status.
+    """
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, dict[str, str], Any]] = []
