@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo serve test lint types unit bench format clean
+.PHONY: screenshots demo serve test lint types unit bench format clean
 
 demo: $(STAMP)
 	$(BIN)/python -m examples.demo
@@ -34,6 +34,9 @@ unit: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check '.[bench]'
 	$(BIN)/python -m tests.benchmarks
+
+screenshots: $(STAMP)
+	$(BIN)/python -m tests.browser.screenshots
 
 format: $(STAMP)
 	$(BIN)/ruff format .

@@ -210,7 +210,7 @@ def read(reader: Reader, document: Document) -> Reader:
 
 def test_every_block_runs_and_shows_what_it_says(read: Reader) -> None:
     assert (read.folder / "keys.db").exists()
-    assert read.ports.keys() == {":8000", ":8001", ":8002", ":9000"}
+    assert read.ports.keys() == {":8000", ":8001", ":8002", ":9000", ":9001"}
 
 
 @pytest.mark.parametrize(

@@ -33,8 +33,9 @@ def serve(
     backend: Backend = None,
     as_json: AsJson = False,
 ) -> None:
-    """Serve keys to guards elsewhere: the key service under /v1/.
+    """Serve the console for people at /, and keys to guards elsewhere: the key service under /v1/.
 
+    The console asks for an admin token, which `ak-guard init` and `ak-guard admin-token create` make.
     Guards name it as their backend: http://HOST:PORT. Who may ask is said by AK_GUARD_SERVICE_TOKENS, separated by
     commas, the newest first; without it nobody may. Ends with SIGINT or SIGTERM.
     """

@@ -72,12 +72,13 @@ async def show(visit: Visit) -> Response:
     rows = [
         row_of(listed, None if statuses is None else statuses.get(listed.key.id), visit.tongue) for listed in page.items
     ]
-    everything = page.counts if where == KeyFilter(state=where.state) else await visit.keys.counts()
+    # Only where nothing matches it matters how many there are without the filters.
+    unfiltered = page.total or (await visit.keys.counts()).total
     return await visit.page(
         "keys.html",
         rows=rows,
-        counted=_counted(everything, visit.tongue),
-        everything=everything,
+        counted=_counted(page.counts, visit.tongue),
+        unfiltered=unfiltered,
         filters=await _filters(visit, where),
         narrowed=where != KeyFilter(),
         search=where.search or "",
