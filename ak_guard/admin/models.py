@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 from zoneinfo import available_timezones
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
-from pydantic.functional_validators import AfterValidator
+from pydantic.functional_validators import AfterValidator, BeforeValidator
 
 from ak_guard.inputs import MAX_CONCURRENCY as MAX_SLOTS
 from ak_guard.notation import MAX_AMOUNT, MAX_SECONDS, Anchor, Unit, known_zone
@@ -24,6 +24,14 @@ MAX_LEASE: Final = 60.0
 _LATEST: Final = 2.0**36
 # What fits into 63 bits.
 _GENERATION: Final = "^[0-9]{1,18}$|^[1-8][0-9]{18}$"
+
+
+def _whole(value: object) -> object:
+    """In JSON 3.0 is a whole number, too."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE: Final = BeforeValidator(_whole)
 
 
 def _zone(name: str) -> str:
@@ -52,8 +60,7 @@ Subject = Annotated[
         description="Whose windows: `key/` and an id, or `group/` and a name.",
     ),
 ]
-Slot = Annotated[str, Field(pattern="^[0-9a-z/-]+$", min_length=1, max_length=64)]
-Units = Annotated[int, Field(ge=0, le=MAX_AMOUNT)]
+Units = Annotated[int, Field(ge=0, le=MAX_AMOUNT), WHOLE]
 Now = Annotated[float, Field(ge=0, le=_LATEST, description="The caller's time, in seconds since the epoch.")]
 Zone = Annotated[
     str,
@@ -81,11 +88,11 @@ class Window(Asked):
     """A limit, or with `seconds` null a quota, which has no end."""
 
     amount: Units
-    seconds: Annotated[int, Field(ge=1, le=MAX_SECONDS)] | None
+    seconds: Annotated[int, Field(ge=1, le=MAX_SECONDS), WHOLE] | None
     anchor: Anchor = "first-use"
     unit: Unit = "units"
     zone: Zone = "UTC"
-    week_start: Annotated[int, Field(ge=0, le=6, description="0 is Monday.")] = 0
+    week_start: Annotated[int, Field(ge=0, le=6, description="0 is Monday."), WHOLE] = 0
 
 
 class Ask(Asked):
@@ -103,7 +110,7 @@ class Lease(Asked):
     worker: Id
     seconds: Annotated[float, Field(gt=0, le=MAX_LEASE)]
     renews: Id | Literal[""] = Field("", description="A lease that ends with this call, whatever comes of the take.")
-    unspent: dict[Slot, Units] = Field({}, description="What goes back of it, by slot.", max_length=MAX_WINDOWS)
+    unspent: dict[str, Units] = Field({}, description="What goes back of it, by slot.", max_length=MAX_WINDOWS)
 
 
 class Acquire(Asked):
@@ -116,7 +123,7 @@ class Acquire(Asked):
 
 class GiveBack(Asked):
     lease: Id
-    unspent: dict[Slot, Units] = Field(max_length=MAX_WINDOWS)
+    unspent: dict[str, Units] = Field(max_length=MAX_WINDOWS)
 
 
 class Peek(Asked):
@@ -137,7 +144,7 @@ class Change(Asked):
     """Units that are added to a window, or given back where negative."""
 
     window: Window
-    units: Annotated[int, Field(ge=-MAX_AMOUNT, le=MAX_AMOUNT)]
+    units: Annotated[int, Field(ge=-MAX_AMOUNT, le=MAX_AMOUNT), WHOLE]
     generation: Generation | None = Field(description="The window it was taken from; null for the one that is open.")
 
 
@@ -164,7 +171,9 @@ class Report(Asked):
     counters: Annotated[
         list[Annotated[str, Field(pattern="^[^\\x00-\\x1f\\x7f]*$", max_length=200)]], Field(max_length=16)
     ]
-    revision: Annotated[int, Field(ge=0, lt=2**63)] | None = Field(description="The newest change it has applied.")
+    revision: Annotated[int, Field(ge=0, le=2**53), WHOLE] | None = Field(
+        description="The newest change it has applied."
+    )
 
 
 class Stake(Asked):
@@ -174,10 +183,10 @@ class Stake(Asked):
     """
 
     worker: Id
-    number: Annotated[int, Field(ge=0, lt=2**53)]
-    floor: Annotated[int, Field(ge=0, le=MAX_SLOTS)]
-    want: Annotated[int, Field(ge=0, le=MAX_SLOTS)]
-    limit: Annotated[int, Field(ge=0, le=MAX_SLOTS)]
+    number: Annotated[int, Field(ge=0, le=2**53), WHOLE]
+    floor: Annotated[int, Field(ge=0, le=MAX_SLOTS), WHOLE]
+    want: Annotated[int, Field(ge=0, le=MAX_SLOTS), WHOLE]
+    limit: Annotated[int, Field(ge=0, le=MAX_SLOTS), WHOLE]
     seconds: Annotated[float, Field(gt=0, le=MAX_LEASE)]
 
 
@@ -201,7 +210,7 @@ class Record(Asked):
     ip: Annotated[str, Field(max_length=64)] | None
     method: Annotated[str, Field(max_length=64)]
     route: Annotated[str, Field(max_length=2_000)]
-    status: Annotated[int, Field(ge=100, le=999)] | None
+    status: Annotated[int, Field(ge=100, le=999), WHOLE] | None
     code: Annotated[str, Field(pattern="^[a-z_]+$", min_length=1, max_length=40)]
     cost: Units
     duration: Annotated[float, Field(ge=0, le=_LATEST)]
@@ -331,17 +340,24 @@ class Workers(Told):
     workers: list[Worker]
 
 
-class FieldProblem(Told):
-    field: str
-    problem: str
-
-
-class Problem(Told):
-    """RFC 9457, with a code for programs."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    code: str
-    errors: list[FieldProblem] | None = None
+#: RFC 9457, with a code for programs.
+PROBLEM: Final[dict[str, Any]] = {
+    "type": "object",
+    "title": "Problem",
+    "required": ["type", "title", "status", "detail", "code"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "code": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["field", "problem"],
+                "properties": {"field": {"type": "string"}, "problem": {"type": "string"}},
+            },
+        },
+    },
+}

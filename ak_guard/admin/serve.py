@@ -18,7 +18,7 @@ from ak_guard.admin.tokens import AdminTokens
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import Receive, Scope, Send
 
     from ak_guard.admin.gate import KeyService
     from ak_guard.admin.service_tokens import TokenCheck
@@ -46,8 +46,7 @@ def serve_app(
     service = service_app(keys, tokens=service_tokens, checks=[Remembered(tokens.serves), *service_checks])
     console = console_app(keys, tokens=tokens)
     api = admin_app(keys, tokens=tokens)
-    routes = [Mount("/v1", app=_Whole(service)), Mount("/api", app=api), Mount("/", app=console)]
-    return Served(service, routes=routes, lifespan=lifespan)
+    return Served(service, routes=[Mount("/api", app=api), Mount("/", app=console)], lifespan=lifespan)
 
 
 class Served(Starlette):
@@ -55,14 +54,13 @@ class Served(Starlette):
 
     def __init__(self, service: KeyService, **options: Any) -> None:
         super().__init__(**options)
+        self._service = service
         self.hang_up: Callable[[], Awaitable[None]] = service.hang_up
 
-
-class _Whole:
-    """An app whose own paths begin with that of its place: it sees them whole."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app({**scope, "root_path": scope.get("app_root_path", "")}, receive, send)
+        # Not mounted: its own paths begin with /v1, and no pattern shall decide about what it refuses itself.
+        path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
+        if scope["type"] != "lifespan" and path.startswith("/v1/"):
+            await self._service(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)

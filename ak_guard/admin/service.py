@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
@@ -42,11 +43,13 @@ _BEARER: Final = HTTPBearer(auto_error=False, scheme_name="service token")
 _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     status: {
         "description": text,
-        "content": {"application/problem+json": {"schema": models.Problem.model_json_schema()}},
+        "content": {"application/problem+json": {"schema": models.PROBLEM}},
     }
     for status, text in {
         400: "The request cannot be read.",
         401: "No service token, or one that is not good.",
+        404: "There is nothing here.",
+        405: "This method is not for this path.",
         408: "The body did not come in time.",
         413: "The body is too large.",
         415: "The body is no JSON.",
@@ -86,18 +89,22 @@ def service_app(
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
-        dependencies=[Security(_BEARER)],
         responses=_ERRORS,
         redirect_slashes=False,
     )
-    _add_problems(api)
-    api.include_router(_key_routes(keys))
-    api.include_router(budget_routes(keys.counters, keys.clock if own_time else None))
-    api.include_router(slot_routes(keys.counters, keys.clock if own_time else None))
-    api.include_router(usage_routes(keys.backend))
+    clock = keys.clock if own_time else None
     relay = None if bulletin is None else Relay(bulletin)
-    if bulletin is not None and relay is not None:
-        api.include_router(change_routes(bulletin, relay, keys.backend))
+    routers = [
+        _key_routes(keys),
+        budget_routes(keys.counters, clock),
+        slot_routes(keys.counters, clock),
+        usage_routes(keys.backend),
+        *([change_routes(bulletin, relay, keys.backend)] if bulletin is not None and relay is not None else []),
+    ]
+    api.include_router(_health_route(keys))
+    for routes in routers:
+        api.include_router(routes, dependencies=[Security(_BEARER)])
+    _add_problems(api, [route for routes in routers for route in routes.routes if isinstance(route, APIRoute)])
     return KeyService(
         api,
         checks=[ServiceTokens(tokens), *checks],
@@ -110,7 +117,7 @@ async def _nobody_waits() -> None:
     """Of a store that tells no changes nobody is told any."""
 
 
-def _key_routes(keys: KeyManager) -> APIRouter:
+def _health_route(keys: KeyManager) -> APIRouter:
     routes = APIRouter()
     seen_at = -math.inf
 
@@ -124,6 +131,12 @@ def _key_routes(keys: KeyManager) -> APIRouter:
             seen_at = time.monotonic()
         return answer({"status": "ok", "protocol": VERSION})
 
+    return routes
+
+
+def _key_routes(keys: KeyManager) -> APIRouter:
+    routes = APIRouter()
+
     @routes.post("/v1/resolve", response_model=models.Resolved)
     async def resolve(asked: models.Resolve) -> Response:
         """Who holds the secret with this digest? `key` is null when nobody does."""
@@ -132,7 +145,7 @@ def _key_routes(keys: KeyManager) -> APIRouter:
     return routes
 
 
-def _add_problems(api: FastAPI) -> None:
+def _add_problems(api: FastAPI, routes: Sequence[APIRoute]) -> None:
     @api.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         # What was sent is not repeated: it may hold a secret that was sent by mistake.
@@ -140,8 +153,14 @@ def _add_problems(api: FastAPI) -> None:
         return problem("invalid", f"{errors[0]['field']}: {errors[0]['problem']}", errors=errors)
 
     @api.exception_handler(HTTPException)
-    async def refused(_: Request, error: HTTPException) -> Response:
-        return problem(code_of(error.status_code), str(error.detail), headers=error.headers)
+    async def refused(request: Request, error: HTTPException) -> Response:
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            # Of several routes with one path the framework names only the first one's method.
+            path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+            same = [route.methods or set() for route in routes if route.path_regex.match(path)]
+            headers["Allow"] = ", ".join(sorted(set().union(*same))) or headers.get("Allow", "")
+        return problem(code_of(error.status_code), str(error.detail), headers=headers)
 
     @api.exception_handler(BackendError)
     @api.exception_handler(BudgetError)

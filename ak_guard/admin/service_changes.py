@@ -17,7 +17,7 @@ from ak_guard.backends.workers import KnowsWorkers
 _WORKER: Final = "/v1/workers/{worker}"
 
 WorkerId = Annotated[str, Path(pattern="^[0-9A-Za-z_-]+$", min_length=8, max_length=64)]
-Since = Annotated[int, Query(ge=0, lt=2**63, description="The newest revision that was applied.")]
+Since = Annotated[int, Query(ge=0, le=2**53, description="The newest revision that was applied.")]
 Wait = Annotated[float, Query(ge=0, le=models.MAX_WAIT, description="How long to wait for a change, in seconds.")]
 
 

@@ -184,3 +184,42 @@ def test_without_the_extra_it_is_said_how_to_install_it(monkeypatch: pytest.Monk
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(ConfigurationError, match=r"pip install 'ak_guard\[admin\]'"):
         importlib.import_module("ak_guard.admin").service_app  # noqa: B018  # asked for, which is when it is missed
+
+
+async def test_a_path_names_all_its_methods(client: AsyncClient) -> None:
+    answer = await client.request("PATCH", "/v1/workers/0123456789abcdef")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "DELETE, PUT")
+
+
+async def test_a_whole_number_may_be_written_with_a_point(client: AsyncClient) -> None:
+    window = {"amount": 5.0, "seconds": 60.0, "anchor": "first-use", "unit": "units"}
+    asked = {"subject": "key/a", "asks": [{"window": window, "need": 2.0}], "now": 1_800_000_000}
+    answer = await client.post("/v1/acquire", json=asked)
+    assert (answer.status_code, answer.json()["taken"]) == (200, [2])
+    asked["asks"] = [{"window": window, "need": 2.5}]
+    refused = await client.post("/v1/acquire", json=asked)
+    assert [error["field"] for error in refused.json()["errors"]] == ["asks.0.need"]
+
+
+async def test_a_lease_id_is_used_by_one_call_only(client: AsyncClient) -> None:
+    window = {"amount": 10, "seconds": 60}
+    lease = {"id": "lease-of-one-call", "worker": "w", "seconds": 5}
+    asked = {"subject": "key/b", "asks": [{"window": window, "need": 2}], "now": 1_800_000_000, "lease": lease}
+    first = await client.post("/v1/acquire", json={**asked, "call": "one"})
+    again = await client.post("/v1/acquire", json={**asked, "call": "one"})
+    assert first.json() == again.json()
+    other = await client.post("/v1/acquire", json={**asked, "call": "two"})
+    assert (other.status_code, other.json()["code"]) == (409, "conflict")
+    level = await client.post("/v1/peek", json={"subject": "key/b", "windows": [window], "now": 1_800_000_000})
+    assert level.json()["levels"][0]["used"] == 2
+
+
+async def test_what_is_decided_here_is_told_in_the_time_of_the_caller(client: AsyncClient) -> None:
+    window = {"amount": 1, "seconds": 3_600}
+    asked = {"subject": "key/c", "asks": [{"window": window, "need": 1}], "now": 1_000.0}
+    (end,) = (await client.post("/v1/acquire", json=asked)).json()["ends"]
+    assert end == pytest.approx(4_600, abs=60)
+    # A caller whose clock is far ahead rolls no window.
+    late = await client.post("/v1/acquire", json={**asked, "now": 1_000_000.0})
+    assert late.json()["granted"] is False
+    assert late.json()["ends"][0] == pytest.approx(1_003_600, abs=60)
