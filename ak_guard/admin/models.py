@@ -340,24 +340,17 @@ class Workers(Told):
     workers: list[Worker]
 
 
-#: RFC 9457, with a code for programs.
-PROBLEM: Final[dict[str, Any]] = {
-    "type": "object",
-    "title": "Problem",
-    "required": ["type", "title", "status", "detail", "code"],
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "code": {"type": "string"},
-        "errors": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["field", "problem"],
-                "properties": {"field": {"type": "string"}, "problem": {"type": "string"}},
-            },
-        },
-    },
-}
+class FieldProblem(Told):
+    field: str
+    problem: str
+
+
+class Problem(Told):
+    """RFC 9457, with a code for programs."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    errors: list[FieldProblem] | None = None

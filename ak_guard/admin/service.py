@@ -40,11 +40,9 @@ _LONGEST_FIELD: Final = 100
 # Anybody may ask whether the service is well, and as often as he likes.
 _SEEN_SECONDS: Final = 1.0
 _BEARER: Final = HTTPBearer(auto_error=False, scheme_name="service token")
+_PROBLEM: Final = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
-    status: {
-        "description": text,
-        "content": {"application/problem+json": {"schema": models.PROBLEM}},
-    }
+    status: {"model": models.Problem, "description": text, "content": _PROBLEM}
     for status, text in {
         400: "The request cannot be read.",
         401: "No service token, or one that is not good.",
