@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final, TextIO, TypeVar
 
 import typer
 from rich.console import Console, RenderableType
+from rich.text import Text
 
 from ak_guard.backends import KeyLookup, MemoryBackend
 from ak_guard.cli import exits
@@ -119,7 +120,8 @@ def print_parts(*shown: RenderableType, aside: bool = False) -> None:
     """Print for people; `aside` where standard output holds something else."""
     screen = console(sys.stderr if aside else sys.stdout)
     for part in shown:
-        screen.print(part)
+        # What says that it is not to be wrapped may be longer than the screen is wide.
+        screen.print(part, soft_wrap=isinstance(part, Text) and bool(part.no_wrap))
 
 
 def _user() -> str:

@@ -17,7 +17,7 @@ from ak_guard.cli import exits
 from ak_guard.cli.complete import keys as names
 from ak_guard.cli.desk import AsJson, Db, Desk, examples
 from ak_guard.cli.find import find_key
-from ak_guard.cli.show import name_of, new_table
+from ak_guard.cli.show import name_of
 from ak_guard.errors import ConfigurationError
 from ak_guard.manager import KeyManager
 from ak_guard.records import ApiKey
@@ -70,7 +70,7 @@ def scan(
 
     found = desk.run(work)
     document = {"found": [_document(one, desk) for one in found]}
-    desk.answer(document, _table(found, desk) if found else "No keys were found.")
+    desk.answer(document, *([_line(one, desk) for one in found] or ["No keys were found."]))
     if found:
         raise typer.Exit(exits.FOUND)
 
@@ -112,18 +112,16 @@ def _opened(file: Path) -> Iterator[BinaryIO]:
             yield cast("BinaryIO", unpacked)
 
 
-def _table(found: list[Found], desk: Desk) -> Any:
-    shown = new_table("File", "Line", "Hint", "Key", "State")
-    for one in found:
-        state = "nobody's" if one.key is None else documents.state(one.key, desk.now)
-        shown.add_row(
-            Text(one.file if one.file.isprintable() else repr(one.file)),
-            Text(f"{one.hit.line}:{one.hit.column}"),
-            Text(one.hit.hint),
-            Text("") if one.key is None else Text.assemble(name_of(one.key), f" {one.key.id}"),
-            Text(state, style="red" if state == "active" else ""),
-        )
-    return shown
+def _line(one: Found, desk: Desk) -> Text:
+    """As `grep -n` tells it, so that editors and other commands can follow."""
+    state = "nobody's" if one.key is None else documents.state(one.key, desk.now)
+    return Text.assemble(
+        one.file if one.file.isprintable() else repr(one.file),
+        f":{one.hit.line}:{one.hit.column}  {one.hit.hint}  ",
+        *(() if one.key is None else (name_of(one.key), f" {one.key.id}  ")),
+        (state, "red" if state == "active" else ""),
+        no_wrap=True,
+    )
 
 
 def _document(one: Found, desk: Desk) -> dict[str, Any]:

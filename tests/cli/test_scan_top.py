@@ -38,7 +38,7 @@ def test_scan_says_whose_key_stands_where_and_shows_none(cli: Cli, tmp_path: Pat
     (folder / "broken.gz").write_bytes(b"no gzip")
     result = cli.run("scan", str(folder))
     assert result.exit_code == 6
-    for shown in ("app.log", "2:23", "old.log.gz", "1:3", key["id"], "active", "nobody's", key["hint"]):
+    for shown in (f"{folder}/app.log:2:23", f"{folder}/old.log.gz:1:3", key["id"], "active", "nobody's", key["hint"]):
         assert shown in result.stdout
     assert "broken.gz cannot be read" in result.stderr
     assert secret not in result.output
