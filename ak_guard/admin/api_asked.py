@@ -36,10 +36,13 @@ def _whole(value: object) -> object:
 
 Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
 Flag = Annotated[bool, BeforeValidator(_flag)]
-PageSize = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=MAX_PAGE)]
+PageSize = Annotated[int, Field(ge=1, le=MAX_PAGE), BeforeValidator(_whole)]
 Network = Annotated[str, Field(min_length=1, max_length=64, examples=["203.0.113.0/24"])]
 LimitText = Annotated[str, Field(min_length=3, max_length=200, examples=["1000/5h"])]
-Moment = Annotated[str, Field(min_length=8, max_length=40, examples=["2027-01-31T12:00:00Z"])]
+Moment = Annotated[
+    str,
+    Field(min_length=8, max_length=40, examples=["2027-01-31T12:00:00Z"], json_schema_extra={"format": "date-time"}),
+]
 Duration = Annotated[str, Field(min_length=1, max_length=20, examples=["30d"])]
 # 512 bytes are the most that a guard reads of a credential.
 CustomKey = Annotated[str, Field(min_length=16, max_length=512, description="A text of your own, as the key itself.")]
@@ -204,7 +207,7 @@ class AuditQuery(Query):
     since: Moment | None = None
     until: Moment | None = None
     limit: PageSize = 100
-    before: Annotated[int, BeforeValidator(_whole), Field(ge=1, le=2**53)] | None = None
+    before: Annotated[int, Field(ge=1, le=2**53), BeforeValidator(_whole)] | None = None
 
 
 class UsageQuery(Query):

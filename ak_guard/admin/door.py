@@ -10,23 +10,26 @@ from cachetools import TTLCache
 from ak_guard.address import parse_address
 from ak_guard.admin.bodies import hand_on
 from ak_guard.admin.problems import problem
-from ak_guard.admin.service_tokens import bearer_token
+from ak_guard.admin.service_tokens import bearer_token, token_digest
 from ak_guard.errors import BackendError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from starlette.responses import Response
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from ak_guard.admin.tokens import AdminIdentity, AdminTokens
 
 #: Where the identity stands in the scope of a request that was let through.
 IDENTITY: Final = "ak_guard.admin"
-#: So many wrong tokens from one address (IPv6: a /64) within a minute slow it down.
+#: So many wrong tokens from one address (IPv6: a /64) within a minute slow it down, unless it is set otherwise.
 FAILURES: Final = 30
 
 _FAILURE_SECONDS: Final = 60.0
-_ADDRESSES: Final = 10_000
+_RIGHT_SECONDS: Final = 3_600.0
+_MOST: Final = 10_000
+_HOW: Final = "Send an admin token: Authorization: Bearer akadm_…"
 _CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="ak_guard admin"'}
 
 
@@ -39,12 +42,13 @@ class Door:
         *,
         tokens: AdminTokens,
         open_paths: Collection[str],
+        failure_limit: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._app = app
         self._tokens = tokens
         self._open_paths = frozenset(open_paths)
-        self._failures = Failures(clock)
+        self._failures = Failures(failure_limit, clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -57,50 +61,61 @@ class Door:
             return
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         if path not in self._open_paths:
-            client = scope["client"][0] if scope.get("client") else None
-            if not self._failures.may_try(client):
-                detail = "Too many wrong tokens came from this address."
-                await problem("too_many_failures", detail, headers={"Retry-After": "1"})(scope, receive, send)
-                return
             try:
-                who = await self._who(scope)
+                who, refusal = await self._recognised(scope)
             except BackendError:
-                await problem("store_unavailable", "The store of tokens cannot be reached.")(scope, receive, send)
-                return
-            if who is None:
-                self._failures.failed(client)
-                detail = "Send an admin token: Authorization: Bearer akadm_…"
-                await problem("unauthorized", detail, headers=_CHALLENGE)(scope, receive, send)
+                who, refusal = None, problem("store_unavailable", "The store of tokens cannot be reached.")
+            if refusal is not None:
+                await refusal(scope, receive, send)
                 return
             scope = {**scope, IDENTITY: who}
         await hand_on(self._app, scope, receive, send)
 
-    async def _who(self, scope: Scope) -> AdminIdentity | None:
+    async def _recognised(self, scope: Scope) -> tuple[AdminIdentity | None, Response | None]:
+        """Who asks, or what is answered instead. To send no token is no guess."""
         token = bearer_token(value for name, value in scope["headers"] if name.lower() == b"authorization")
-        return None if token is None else await self._tokens.who(token)
+        if token is None:
+            return None, problem("unauthorized", _HOW, headers=_CHALLENGE)
+        bucket = _bucket(scope["client"][0] if scope.get("client") else None)
+        if not self._failures.may_try(bucket, token):
+            detail = "Too many wrong tokens came from this address."
+            return None, problem("too_many_failures", detail, headers={"Retry-After": "1"})
+        who = await self._tokens.who(token)
+        if who is None:
+            self._failures.failed(bucket)
+            return None, problem("unauthorized", _HOW, headers=_CHALLENGE)
+        self._failures.right(bucket, token)
+        return who, None
 
 
 class Failures:
-    """Wrong tokens by address. One that sent too many may try once a second, so that nobody is locked out for good."""
+    """Wrong tokens by address. One that sent too many may try once a second, so that nobody is locked out for good.
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._failed: TTLCache[str, int] = TTLCache(_ADDRESSES, _FAILURE_SECONDS, clock)
-        self._spared: TTLCache[str, bool] = TTLCache(_ADDRESSES, 1.0, clock)
+    A token that was right of late is looked at all the same: whoever shares an address with a guesser goes on working.
+    """
 
-    def may_try(self, client: str | None) -> bool:
+    def __init__(self, limit: int, clock: Callable[[], float]) -> None:
+        self._limit = limit
+        self._failed: TTLCache[str, int] = TTLCache(_MOST, _FAILURE_SECONDS, clock)
+        self._spared: TTLCache[str, bool] = TTLCache(_MOST, 1.0, clock)
+        self._right: TTLCache[tuple[str, bytes], bool] = TTLCache(_MOST, _RIGHT_SECONDS, clock)
+
+    def may_try(self, bucket: str, token: bytes) -> bool:
         """Whether a token of this address is looked at."""
-        bucket = _bucket(client)
-        if self._failed.get(bucket, 0) < FAILURES:
+        if self._failed.get(bucket, 0) < self._limit or (bucket, token_digest(token)) in self._right:
             return True
         if bucket in self._spared:
             return False
         self._spared[bucket] = True
         return True
 
-    def failed(self, client: str | None) -> None:
+    def failed(self, bucket: str) -> None:
         """A token was nobody's. The minute goes on from the newest."""
-        bucket = _bucket(client)
         self._failed[bucket] = self._failed.get(bucket, 0) + 1
+
+    def right(self, bucket: str, token: bytes) -> None:
+        """A token was somebody's."""
+        self._right[bucket, token_digest(token)] = True
 
 
 def _bucket(client: str | None) -> str:

@@ -1,0 +1,57 @@
+"""Both apps do what their OpenAPI documents say: schemathesis makes up requests from these, right and wrong ones."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ak_guard import KeyManager
+from ak_guard.admin import AdminTokens, admin_app, service_app
+from ak_guard.backends import MemoryBackend
+from tests.support import running
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.types import ASGIApp
+
+TOKEN = "a-token-of-these-tests"
+SCHEMATHESIS = Path(sys.executable).parent / "st"
+RULES = Path(__file__).with_name("schemathesis.toml")
+
+
+def admin() -> ASGIApp:
+    keys = KeyManager(MemoryBackend())
+    # Requests without a token and with wrong ones are among those made up; they must not slow the others down.
+    return admin_app(keys, tokens=AdminTokens(keys, environment=TOKEN), failure_limit=10**9)
+
+
+def service() -> ASGIApp:
+    return service_app(KeyManager(MemoryBackend()), tokens=[TOKEN])
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize(("make", "document"), [(admin, "/openapi.json"), (service, "/v1/openapi.json")])
+def test_all_checks_find_nothing(make: Callable[[], ASGIApp], document: str, tmp_path: Path) -> None:
+    with running(make()) as url:
+        said = subprocess.run(  # noqa: PLW1510  # what it says is shown where it fails
+            [
+                *(SCHEMATHESIS, "--config-file", RULES, "run", url + document),
+                *("--header", f"Authorization: Bearer {TOKEN}"),
+                *("--checks", "all", "--max-examples", "2", "--seed", "1", "--no-color"),
+            ],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            timeout=220,
+        )
+    assert said.returncode == 0, said.stdout
+    # That nothing was found means something only where requests were sent.
+    generated = re.search(r"^\s*([0-9]+) generated", said.stdout, re.MULTILINE)
+    assert generated, said.stdout
+    assert int(generated[1]) > 1_000
