@@ -70,7 +70,7 @@ def scan(
 
     found = desk.run(work)
     document = {"found": [_document(one, desk) for one in found]}
-    desk.answer(document, *([_line(one, desk) for one in found] or ["No keys were found."]))
+    desk.answer(document, *([_line(one, desk) for one in found] or [Text("No keys were found.")]))
     if found:
         raise typer.Exit(exits.FOUND)
 
