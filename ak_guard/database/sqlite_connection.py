@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import suppress
+from queue import Empty
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import aiosqlite
+from aiosqlite.core import _connection_worker_thread
 
 if TYPE_CHECKING:
     import asyncio
 
 
 class Connection(aiosqlite.Connection):
-    """One whose thread is asked to end once.
+    """One whose thread is asked to end once, and ends quietly where the event loop has ended before it.
 
     SQLAlchemy stops a connection while it is still being closed when whoever waited for that is cancelled. The close
     then stops it once more, and without this would wait for ever for a thread that is gone, and the event loop with it.
     """
 
     _stopped = False
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        # A daemon, as SQLAlchemy makes it: a process ends though a connection was left open.
+        self._thread = Thread(target=_work, args=(self._tx,), daemon=True)
 
     def stop(self) -> asyncio.Future[Any] | None:
         if self._stopped:
@@ -34,7 +43,15 @@ def connect(database: str, **options: Any) -> Connection:
         opened: sqlite3.Connection = sqlite3.connect(database, **options)
         return opened
 
-    connection = Connection(connector, 64)
-    # As SQLAlchemy does where it connects itself: a process ends though a connection was left open.
-    connection._thread.daemon = True  # noqa: SLF001
-    return connection
+    return Connection(connector, 64)
+
+
+def _work(queue: Any) -> None:
+    try:
+        _connection_worker_thread(queue)
+    except RuntimeError:
+        # The loop of whoever waited was closed. What else was asked is done all the same: it is the close.
+        with suppress(Empty, sqlite3.Error):
+            while True:
+                _, function = queue.get_nowait()
+                function()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import TYPE_CHECKING
 
 from ak_guard.database.sqlite_connection import connect
@@ -21,3 +22,23 @@ async def test_a_close_that_is_overtaken_by_a_stop_ends(tmp_path: Path) -> None:
         await stopped
         await closing
         await connection.close()
+
+
+def test_an_answer_for_a_loop_that_was_closed_is_dropped_without_a_trace_back(tmp_path: Path) -> None:
+    gate = threading.Event()
+
+    async def leave_while_it_works() -> threading.Thread:
+        connection = await connect(f"{tmp_path}/keys.db")
+        await connection.create_function("pause", 0, gate.wait)
+        asking = asyncio.ensure_future(connection.execute("SELECT pause()"))
+        await asyncio.sleep(0)
+        asking.cancel()
+        connection.stop()
+        thread: threading.Thread = connection._thread
+        return thread
+
+    thread = asyncio.run(leave_while_it_works())
+    gate.set()
+    thread.join(timeout=10)
+    # What a thread fails with is a warning of pytest, and so an error.
+    assert not thread.is_alive()
