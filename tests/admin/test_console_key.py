@@ -34,7 +34,7 @@ async def test_a_key_is_disabled_at_once_with_the_way_back(at: Visitor) -> None:
     assert "prod-api is disabled. No app is running on this backend, so it holds at once. Enable again" in at.words
     assert not (await at.keys.get(key.id)).enabled
     await at.send(f"/keys/{key.id}/enable")
-    assert "prod-api is enabled. Disable now" in at.words
+    assert "prod-api is enabled. No app is running on this backend, so it holds at once. Disable now" in at.words
     assert (await at.keys.get(key.id)).enabled
 
 

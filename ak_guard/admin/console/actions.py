@@ -9,7 +9,7 @@ from ak_guard.admin.console.create import show_secret, shown_before
 from ak_guard.admin.console.draft import holds_a_key, metadata_with
 from ak_guard.admin.console.key import as_grace
 from ak_guard.admin.console.visit import Action, Made, Note
-from ak_guard.admin.console.waiting import confirmation_note
+from ak_guard.admin.console.waiting import WAIT_SECONDS, confirmation_note, confirmed_words, silent_words
 from ak_guard.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,8 +39,13 @@ async def disable(visit: Visit) -> Response:
 async def enable(visit: Visit) -> Response:
     key = await visit.keys.enable(_id(visit))
     say, path = visit.tongue.say, f"/keys/{key.id}"
-    undo = Action(say("Disable now"), f"{path}/disable")
-    return visit.go_back(path, Note("good", say("%(name)s is enabled.", name=key.name), action=undo))
+    note = await confirmation_note(
+        visit,
+        say("%(name)s is enabled.", name=key.name),
+        undo=Action(say("Disable now"), f"{path}/disable"),
+        again=Action(say("Look again"), f"{path}/enable"),
+    )
+    return visit.go_back(path, note)
 
 
 async def rotate(visit: Visit) -> Response:
@@ -57,13 +62,18 @@ async def rotate(visit: Visit) -> Response:
     except BaseException:
         del visit.console.made[once]
         raise
-    return await show_secret(visit, issued, lead=_rotated(visit, grace))
+    return await show_secret(visit, issued, lead=await _rotated(visit, grace))
 
 
-def _rotated(visit: Visit, grace: str | None) -> Markup:
+async def _rotated(visit: Visit, grace: str | None) -> Markup:
     say = visit.tongue.say
     if grace is None:
-        return say("The new secret works now. The old one has ended.")
+        confirmation = await visit.keys.confirm(timeout=WAIT_SECONDS)
+        if not confirmation.complete:
+            words = silent_words(confirmation, visit.tongue)
+            return visit.tongue.sentences([say("The new secret works now. The old one may still be let in."), words])
+        ended = say("The new secret works now. The old one has ended.")
+        return visit.tongue.sentences([ended, confirmed_words(confirmation, visit.tongue)])
     words = next(option.word for option in key_page.grace_options(visit) if option.value == grace)
     return say("The new secret works now. The old one works for another %(span)s.", span=words)
 

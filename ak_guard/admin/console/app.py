@@ -19,7 +19,7 @@ from ak_guard.admin.console.cookies import DOOR_COOKIE, SESSION_COOKIE
 from ak_guard.admin.console.sessions import Sessions
 from ak_guard.admin.console.templating import templates
 from ak_guard.admin.console.visit import Console, Visit
-from ak_guard.errors import BackendError, BudgetError, InputError, NotFound
+from ak_guard.errors import AkGuardError, BackendError, BudgetError, Conflict, InputError, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -152,19 +152,30 @@ class _Page:
             if not visit.may(self._write_role if writes else self._read_role):
                 return await _forbidden(visit)
             return await self._handler(writes)(visit)
-        except NotFound:
-            return await _missing(visit)
-        except InputError as error:
-            return await _refused(visit, error)
-        except (BackendError, BudgetError) as error:
-            log.error("the console could not answer: %s", error)
-            return await _away(visit)
+        except AkGuardError as error:
+            return await _failed(visit, error)
 
     def _handler(self, writes: bool) -> Handler:
         handler = self._act if writes else self._show
         if handler is None:
             raise NotFound("no such page")
         return handler
+
+
+async def _failed(visit: Visit, error: AkGuardError) -> Response:
+    """What went wrong, as a page."""
+    match error:
+        case NotFound():
+            return await _missing(visit)
+        case InputError():
+            return await _refused(visit, error)
+        case Conflict():
+            return await _overtaken(visit)
+        case BackendError() | BudgetError():
+            log.error("the console could not answer: %s", error)
+            return await _away(visit)
+    # Such as counters that lie elsewhere than those of the running apps.
+    return await _misplaced(visit, error)
 
 
 async def _recognise(visit: Visit) -> None:
@@ -219,6 +230,17 @@ async def _refused(visit: Visit, error: InputError) -> Response:
     """What no form of the console sends, so that it has no field to stand at."""
     text = visit.tongue.say("%(field)s: %(problem)s", field=error.field, problem=visit.tongue.told(error.problem))
     return await _message(visit, 422, visit.tongue.say("Nothing was changed."), text)
+
+
+async def _overtaken(visit: Visit) -> Response:
+    say = visit.tongue.say
+    text = say("Nothing was changed. Open the page again to see how it is now.")
+    return await _message(visit, 409, say("Somebody else changed this meanwhile"), text)
+
+
+async def _misplaced(visit: Visit, error: AkGuardError) -> Response:
+    """A thing that cannot work as this console is set up; the text names the setting."""
+    return await _message(visit, 409, visit.tongue.say("Nothing was changed."), visit.tongue.told(str(error)))
 
 
 async def _forbidden(visit: Visit) -> Response:

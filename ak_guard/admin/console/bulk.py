@@ -75,7 +75,7 @@ async def _each(chosen: list[ApiKey], work: Callable[[str], Awaitable[object]]) 
 async def _enable(visit: Visit, chosen: list[ApiKey]) -> Response:
     done = await _each(chosen, visit.keys.enable)
     head = visit.tongue.count("%(n)s key is enabled.", "%(n)s keys are enabled.", done)
-    return visit.go_back(note=Note("good", head))
+    return visit.go_back(note=await confirmation_note(visit, head))
 
 
 async def _disable(visit: Visit, chosen: list[ApiKey]) -> Response:

@@ -352,3 +352,9 @@ def metadata_with(current: Mapping[str, Any], stored_in: str | None) -> dict[str
 def spare(windows: Sequence[WindowText]) -> list[WindowText]:
     """The rows to show: what is there, and one to fill in; three where there is none."""
     return [*windows, *[WindowText()] * (1 if windows else 3)]
+
+
+# What is said of a custom key that cannot be one, where no number stands in it:
+# say("may only hold letters, digits and _ . -") say("is a placeholder that everybody knows")
+# say("has the shape of a generated key; leave it out to have one generated") say("is already in use")
+# say("is made of words, keyboard runs or repetitions; add random characters")

@@ -90,7 +90,8 @@ async def show(visit: Visit) -> Response:
         previous=_beside(visit, "before", page.previous),
         problem=problem,
         counters_away=statuses is None,
-        looks=[look for row in rows if (look := worth_a_look(row, visit))][:LOOKED_AT],
+        owner=where.owner or "",
+        looks=await _looks(visit, where, page, rows),
     )
 
 
@@ -113,6 +114,17 @@ async def _statuses(visit: Visit, page: KeyPage) -> Mapping[str, Status] | None:
         return await visit.keys.statuses([listed.key.id for listed in page.items])
     except (BudgetError, ConfigurationError):
         return None
+
+
+async def _looks(visit: Visit, where: KeyFilter, page: KeyPage, rows: Sequence[Row]) -> list[Look]:
+    """What is worth a look on this page, and, where nothing narrows the list, the keys that end soonest of all."""
+    ending: list[Row] = []
+    if where == KeyFilter() and page.previous is None and page.counts.expiring:
+        soonest = await visit.keys.page(KeyFilter(state="expiring"), sort="expires", limit=LOOKED_AT)
+        ending = [row_of(listed, None, visit.tongue) for listed in soonest.items]
+    found = {look.key_id: look for row in (*rows, *ending) if (look := worth_a_look(row, visit))}
+    gravest_first = sorted(found.values(), key=lambda look: look.kind != "bad")
+    return gravest_first[:LOOKED_AT]
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,6 +166,7 @@ async def _done(visit: Visit, once: str, kept: Kept, report: LeakReport) -> Resp
         secret=secret,
         env_line=f"{report.variable}={secret}",
         confirmed=_confirmed(report, tongue),
+        why_none=tongue.told(report.why_none),
         calls=_calls(report, tongue),
         new_calls=sum(place.calls for place in report.new_addresses),
         new_cost=sum(place.cost for place in report.new_addresses),
@@ -255,3 +256,8 @@ def _since(visit: Visit) -> datetime | None:
     except (ValueError, OverflowError):
         return None
     return moment if tongue.now - timedelta(days=365) < moment <= tongue.now else None
+
+
+# What the manager says where it makes no replacement:
+# say("it was not asked for") say("the key had expired") say("it could not be made; ask again")
+# say("not every running worker refuses the old key yet; ask again for the replacement when they do")

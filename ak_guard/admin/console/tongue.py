@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gettext
 from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +15,7 @@ from ak_guard.notation import known_zone
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime, tzinfo
 
 #: The languages there are, each under the name that its readers know, with the value of `lang` (BCP 47).
 LANGUAGES: Final = {"en": ("English", "en"), "zh": ("中文", "zh-Hans")}
@@ -70,9 +70,9 @@ def _ranges(header: str) -> Iterable[tuple[str, float]]:
 class Tongue:
     """One language (`en`, `zh`), one time zone and the moment at which the page is made."""
 
-    code: str = "en"
-    zone: tzinfo = UTC
-    now: datetime = datetime(2027, 1, 15, 8, tzinfo=UTC)
+    code: str
+    zone: tzinfo
+    now: datetime
 
     @property
     def lang(self) -> str:

@@ -57,7 +57,7 @@
 
   // Filters apply as they change; the button that does it without script leaves.
   const filters = $("form.filters");
-  if (filters) { $$("select", filters).forEach(s => s.addEventListener("change", () => filters.requestSubmit())); $(".nojs", filters)?.remove(); }
+  if (filters) { $$("select", filters).forEach(s => s.addEventListener("change", () => filters.requestSubmit())); $("#f-owner", filters)?.addEventListener("change", () => filters.requestSubmit()); const apply = $(".nojs", filters); if (apply) { apply.classList.add("vh"); apply.tabIndex = -1; } }
 
   // Keys for hands that stay on the keyboard. None of them changes anything.
   let at = -1;
