@@ -52,7 +52,7 @@ def plans(*, quick: bool) -> dict[str, Callable[[], Awaitable[Table]]]:
         "million": lambda: million(20_000, 3, 1_000) if quick else million(1_000_000, 12, 5_000),
         "rare": lambda: rare(1, ["sqlite"]) if quick else rare(8),
         "steady": lambda: steady(2 if quick else 10),
-        "revocation": lambda: revocation(3 if quick else 50),
+        "revocation": lambda: revocation(3 if quick else 40),
         "wire": wire,
     }
 

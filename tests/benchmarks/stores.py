@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 AT_ONCE: Final = 32
 #: Guarded throughput beside counters in memory on a hot key; `rare.py` has keys that are used once a second.
 HOT_AT_LEAST: Final = 0.9
+_PROMISED: Final = ("sqlite", "postgres")
 #: Calls to the store for each decision, once leases are under way.
 CALLS_AT_MOST: Final = 0.01
 
@@ -46,7 +47,8 @@ async def stores(plan: Plan) -> Table:
             before, asked = counted.calls, counted.decisions
             await measure([case], Plan(1, 0.3), wall=True)
             share = Figure.of([mine / its for mine, its in zip(*_pair(series, memory, case), strict=True)])
-            table.rows.append(Row(case.name, Figure.of(series[case.name]), share, HOT_AT_LEAST, at_least=True))
+            hot = HOT_AT_LEAST if store in _PROMISED else None
+            table.rows.append(Row(case.name, Figure.of(series[case.name]), share, hot, at_least=True))
             calls = (counted.calls - before) / max(1, counted.decisions - asked)
             figure = Figure(calls, calls, calls)
             table.rows.append(Row(f"  calls to the store, {case.name}", figure, target=CALLS_AT_MOST))
@@ -91,7 +93,8 @@ async def on_store(store: str, live: int) -> AsyncIterator[tuple[Case, Counted]]
             app = starlette_app()
             service: dict[str, Any] = {**ours.SERVICE, "on_decision": counted_by(counted), "usage": False}
             app.add_middleware(ApiKeyMiddleware, backend=backend, limits=counters, cache_ttl=3_600, **service)
-            yield Case(f"{store}, {live:,} keys", app, requests(secrets), at_once=AT_ONCE), counted
+            name = f"{store}, {live:,} keys" if live > 1 else f"{store}, hot key"
+            yield Case(name, app, requests(secrets), at_once=AT_ONCE), counted
             await counters.aclose()
 
 
