@@ -258,7 +258,8 @@ async def test_without_the_right_certificates_nobody_talks(
         JSONResponse({"detail": "not here"}, 404),
         JSONResponse({"detail": "slower"}, 429),
     ],
-    ids=str,
+    # Not by address, which is another one in each process of the tests.
+    ids=["page", "list", "no key", "empty key", "418", "500", "204", "redirect", "404", "429"],
 )
 async def test_an_answer_that_makes_no_sense_is_an_outage(
     url: str, tap: Tap, backend: HTTPBackend, answer: ASGIApp, keys: KeyManager
