@@ -111,8 +111,12 @@ def _datetime(field: str, value: object) -> datetime:
         read = value if isinstance(value, datetime) else datetime.fromisoformat(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         raise InputError(field, f"{value!r} is no time; write 2027-01-31T12:00:00Z") from None
-    aware = (read if read.tzinfo else read.replace(tzinfo=UTC)).astimezone(UTC)
-    if not datetime(1970, 1, 2, tzinfo=UTC) < aware < _LATEST:
+    try:
+        aware = (read if read.tzinfo else read.replace(tzinfo=UTC)).astimezone(UTC)
+    except OverflowError:
+        # In its own zone it is a year that Python knows, in UTC it is none.
+        aware = None
+    if aware is None or not datetime(1970, 1, 2, tzinfo=UTC) < aware < _LATEST:
         raise InputError(field, f"{value!r} must lie between 1970 and 9998")
     return aware
 

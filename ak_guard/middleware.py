@@ -215,7 +215,9 @@ class ApiKeyMiddleware:
             receipt: Receipt = admission.receipt
             slot = receipt.slot
             try:
-                scope[_TICKET] = admission
+                if case.denial is None:
+                    # What report mode lets in has paid for nothing: a guard inside judges it anew.
+                    scope[_TICKET] = admission
                 # A new mapping: some hosts give all requests the same one.
                 state = scope.get("state")
                 scope["state"] = {**state, _STATE: admission} if state else {_STATE: admission}

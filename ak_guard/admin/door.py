@@ -11,6 +11,7 @@ from ak_guard.address import parse_address
 from ak_guard.admin.bodies import hand_on
 from ak_guard.admin.problems import problem
 from ak_guard.admin.service_tokens import bearer_token, token_digest
+from ak_guard.admin.turns import Turns
 from ak_guard.errors import BackendError
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Door:
         self._tokens = tokens
         self._open_paths = frozenset(open_paths)
         self._failures = Failures(failure_limit, clock)
+        self._turns = Turns()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -77,12 +79,18 @@ class Door:
         if token is None:
             return None, problem("unauthorized", _HOW, headers=_CHALLENGE)
         bucket = _bucket(scope["client"][0] if scope.get("client") else None)
-        if not self._failures.may_try(bucket, token):
-            detail = "Too many wrong tokens came from this address."
-            return None, problem("too_many_failures", detail, headers={"Retry-After": "1"})
+        if self._failures.was_right(bucket, token):
+            return await self._looked_up(bucket, token)
+        async with self._turns.of(bucket):
+            if self._failures.may_try(bucket, token):
+                return await self._looked_up(bucket, token)
+        detail = "Too many wrong tokens came from this address."
+        return None, problem("too_many_failures", detail, headers={"Retry-After": "1"})
+
+    async def _looked_up(self, bucket: str, token: bytes) -> tuple[AdminIdentity | None, Response | None]:
         who = await self._tokens.who(token)
         if who is None:
-            self._failures.failed(bucket)
+            self._failures.failed(bucket, token)
             return None, problem("unauthorized", _HOW, headers=_CHALLENGE)
         self._failures.right(bucket, token)
         return who, None
@@ -102,15 +110,20 @@ class Failures:
 
     def may_try(self, bucket: str, token: bytes) -> bool:
         """Whether a token of this address is looked at."""
-        if self._failed.get(bucket, 0) < self._limit or (bucket, token_digest(token)) in self._right:
+        if self._failed.get(bucket, 0) < self._limit or self.was_right(bucket, token):
             return True
         if bucket in self._spared:
             return False
         self._spared[bucket] = True
         return True
 
-    def failed(self, bucket: str) -> None:
+    def was_right(self, bucket: str, token: bytes) -> bool:
+        """Whether this very token was somebody's of late, and is no guess."""
+        return (bucket, token_digest(token)) in self._right
+
+    def failed(self, bucket: str, token: bytes) -> None:
         """A token was nobody's. The minute goes on from the newest."""
+        self._right.pop((bucket, token_digest(token)), None)
         self._failed[bucket] = self._failed.get(bucket, 0) + 1
 
     def right(self, bucket: str, token: bytes) -> None:

@@ -15,7 +15,9 @@ from ak_guard.budgets.windows import Quota, Window
 from ak_guard.errors import BudgetError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from ak_guard.budgets.slots import Stake
 
 
 def window_document(window: Window) -> dict[str, Any]:
@@ -81,18 +83,28 @@ def outcome_document(outcome: Grant | Shortfall, ahead: float) -> dict[str, Any]
     return {"granted": False, "used": outcome.used, "ends": ends, **nothing, "full": outcome.full, "retry_at": retry_at}
 
 
-def outcome_from(document: object, count: int) -> Grant | Shortfall:
-    """Read what came of `count` asks. Raises `BudgetError` for an answer that cannot be understood."""
+def outcome_from(document: object, asks: Sequence[Ask], now: float) -> Grant | Shortfall:
+    """Read what came of these asks, made at `now`.
+
+    Raises `BudgetError` for an answer that cannot be understood, and for one that cannot be: more than was asked for,
+    more than a limit, or a window that is full although it has ended.
+    """
+    count = len(asks)
     try:
         answer = cast("Mapping[str, Any]", document)
         used = _whole_numbers(answer["used"], count)
         ends = [_moment(end) for end in _listed(answer["ends"], count)]
         if _bool(answer["granted"]):
             generations = [int(generation) for generation in _listed(answer["generations"], count)]
-            return Grant(_whole_numbers(answer["taken"], count), used, ends, generations)
+            taken = _whole_numbers(answer["taken"], count)
+            if not all(map(_could_be, asks, taken, used)):
+                raise ValueError("more than was asked for")
+            return Grant(taken, used, ends, generations)
         full = _whole_numbers(answer["full"], None)
         if not full or max(full) >= count:
             raise ValueError("nothing is full")
+        if any(ends[index] <= now for index in full):
+            raise ValueError("full, and over")
         retry_at = answer.get("retry_at")
         return Shortfall(full, used, ends, None if retry_at is None else _moment(retry_at))
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -118,11 +130,13 @@ def levels_from(document: object, count: int) -> list[Level]:
         raise _unreadable(error) from error
 
 
-def share_from(document: object) -> Share:
-    """Read what a worker holds. Raises `BudgetError` for an answer that cannot be understood."""
+def share_from(document: object, stake: Stake) -> Share:
+    """Read what a worker holds. Raises `BudgetError` for what cannot be understood or is more than it wanted."""
     try:
         answer = cast("Mapping[str, Any]", document)
         held, others = _whole_numbers([answer["held"], answer["others"]], 2)
+        if held > max(stake.floor, min(stake.want, stake.limit)):
+            raise ValueError("more than was wanted")
         return Share(held, others, _bool(answer["wanted"]))
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _unreadable(error) from error
@@ -134,6 +148,13 @@ def held_from(document: object, count: int) -> list[int]:
         return _whole_numbers(cast("Mapping[str, Any]", document)["held"], count)
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _unreadable(error) from error
+
+
+def _could_be(ask: Ask, taken: int, used: int) -> bool:
+    """Whether a take answers an ask: all that is needed, at most the extra beside it, and within the limit."""
+    if not ask.need <= taken <= ask.need + ask.extra:
+        return False
+    return not taken or taken <= used <= ask.window.amount
 
 
 def _level(document: Mapping[str, Any]) -> Level:

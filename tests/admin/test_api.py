@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from httpx2 import Response
 
+    from ak_guard.admin.tokens import AdminIdentity
+
 OWNER = "the-owner-of-these-tests"
 
 
@@ -200,6 +202,8 @@ async def test_a_request_sent_twice_makes_one_key(api: AsyncClient) -> None:
         ("POST", "/keys", {"name": "a", "limits": ["1000/0 day"]}, "limits"),
         ("POST", "/keys", {"name": "a", "allow_ips": ["10.0.0.0/33"]}, "allow_ips"),
         ("POST", "/keys", {"name": "a", "expires_in": "soon"}, "expires_in"),
+        ("POST", "/keys", {"name": "a", "expires_at": "0001-01-01T00:00:00+14:00"}, "expires_at"),
+        ("POST", "/keys", {"name": "a", "expires_at": "9999-12-31T23:59:59-14:00"}, "expires_at"),
         ("POST", "/keys", {"name": "a", "key": "aaaaaaaaaaaaaaaaaaaaaaaa"}, "key"),
         ("POST", "/keys", {"name": "a", "metadata": {"a": "x" * 20_000}}, "metadata"),
         ("POST", "/groups", {"name": "a", "routes": ["models"]}, "routes"),
@@ -212,6 +216,8 @@ async def test_a_request_sent_twice_makes_one_key(api: AsyncClient) -> None:
         ("GET", "/keys?search=%00", None, "search"),
         ("GET", "/me?verbose=1", None, "verbose"),
         ("GET", "/usage?since=soon", None, "since"),
+        ("GET", "/usage?since=0001-01-01T00:00:00%2B14:00", None, "since"),
+        ("GET", "/audit?since=9999-12-31T23:59:59-14:00", None, "since"),
         ("GET", "/audit?before=-1", None, "before"),
     ],
 )
@@ -294,6 +300,27 @@ async def test_an_address_that_guesses_is_slowed_down(keys: KeyManager) -> None:
         # Whoever shares the address and showed the right token before goes on, and so does everybody elsewhere.
         for client in (guesser, other):
             assert (await client.get("/me", headers=bearer(OWNER))).json()["role"] == "owner"
+
+
+async def test_an_address_that_guesses_much_at_once_is_slowed_down_alike(
+    keys: KeyManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = AdminTokens(keys, environment=OWNER)
+    who = tokens.who
+
+    async def after_a_moment(text: str | bytes) -> AdminIdentity | None:
+        await asyncio.sleep(0.001)  # as a database takes it
+        return await who(text)
+
+    monkeypatch.setattr(tokens, "who", after_a_moment)
+    async with client_for(admin_app(keys, tokens=tokens), ip="203.0.113.68") as guesser:
+        # Whoever works with one right token at many places at once is not taken for a guesser.
+        right = await asyncio.gather(*(guesser.get("/me", headers=bearer(OWNER)) for _ in range(2 * FAILURES)))
+        wrong = await asyncio.gather(*(guesser.get("/me", headers=bearer(f"no-{n}")) for n in range(3 * FAILURES)))
+    assert {answer.status_code for answer in right} == {200}
+    looked_at = [answer.status_code for answer in wrong].count(401)
+    # One a second is looked at beyond the limit, and this takes less than a few.
+    assert FAILURES <= looked_at <= FAILURES + 3
 
 
 async def test_bodies_are_json_and_not_too_long(api: AsyncClient) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ak_guard import BackendError, Group, KeyManager
 from ak_guard.admin.console.app import POLICY
+from ak_guard.admin.console.sessions import FAILURES, Sessions
+from ak_guard.admin.tokens import AdminIdentity
 from ak_guard.backends import MemoryBackend
 from tests.admin.consoles import Visitor, visitor
 
@@ -69,6 +74,57 @@ async def test_five_wrong_tokens_close_the_form_for_a_minute(at: Visitor, clock:
     clock.move("61s")
     await at.go("/sign-in")
     assert (await at.send("/sign-in", {"token": right.secret})).url.path == "/"
+
+
+async def test_many_guesses_at_once_are_no_way_round_the_limit(at: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    who = at.tokens.who
+
+    async def after_a_moment(text: str | bytes) -> AdminIdentity | None:
+        await asyncio.sleep(0.001)  # as a database takes it
+        return await who(text)
+
+    monkeypatch.setattr(at.tokens, "who", after_a_moment)
+    await at.go("/sign-in")
+    proof = re.findall(r'name="proof" value="([^"]+)"', at.page.text)[0]
+    guesses = [at.client.post("/sign-in", data={"proof": proof, "token": f"wrong {n}"}) for n in range(40)]
+    answers = await asyncio.gather(*guesses)
+    assert Counter(answer.status_code for answer in answers) == {403: FAILURES, 429: 40 - FAILURES}
+
+
+async def test_no_number_of_sign_outs_brings_a_session_back(at: Visitor, clock: ManualClock) -> None:
+    sessions = Sessions(clock)
+    owner = AdminIdentity("tok_owner", "owner", "owner", None)
+    viewer = AdminIdentity("tok_viewer", "viewer", "viewer", None)
+    left = sessions.begin(owner)
+    stays = sessions.begin(owner)
+    session = sessions.read(left)
+    assert session is not None
+    sessions.end(session)
+    for _ in range(20_000):
+        other = sessions.read(sessions.begin(viewer))
+        assert other is not None
+        sessions.end(other)
+    assert sessions.read(left) is None
+    # Whoever signs in often signs out nobody but himself.
+    for _ in range(500):
+        sessions.begin(viewer)
+    assert sessions.read(stays) is not None
+
+
+async def test_pages_with_other_letters_lead_on_and_back(at: Visitor) -> None:
+    token = await at.tokens.create("mine", role="viewer")
+    await at.go("/sign-in")
+    answer = await at.send("/sign-in", {"token": token.secret, "next": "/?search=键"}, follow=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/?search=%E9%94%AE")
+    await at.go("/?search=键")
+    answer = await at.send("/language", {"language": "zh", "back": "/?search=键&group=a%20b"}, follow=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/?search=%E9%94%AE&group=a%20b")
+
+
+@pytest.mark.parametrize("before", ["9" * 26, "²", "-1", "x"])
+async def test_a_place_in_the_trail_that_is_none_is_its_beginning(at: Visitor, before: str) -> None:
+    await at.sign_in()
+    assert (await at.go(f"/audit?before={before}")).status_code == 200
 
 
 async def test_every_page_has_the_strict_policy_and_is_not_stored(at: Visitor) -> None:

@@ -233,6 +233,20 @@ async def test_report_mode_refuses_nothing_and_counts_what_it_would(
     assert "would refuse with rate_limit_exceeded" in caplog.text
 
 
+async def test_report_mode_opens_no_door_for_a_guard_that_enforces(keys: KeyManager, clock: ManualClock) -> None:
+    issued = await keys.create("prod-api", quota=1)
+    inner = ApiKeyMiddleware(echo_app(), backend=keys.backend, clock=clock)
+    app = ApiKeyMiddleware(inner, backend=keys.backend, clock=clock, mode="report")
+    async with client_for(app) as client:
+        answers = [await client.get("/", headers=bearer(issued.secret)) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 429, 429]
+    assert app.would_refuse == {"insufficient_quota": 2}
+    # Nobody paid twice: what the outer guard admitted, the inner one took as it was.
+    quota = (await keys.status(issued.key.id)).quota
+    assert quota is not None
+    assert quota.used == 1
+
+
 async def test_each_decision_is_told_once_after_the_response(keys: KeyManager, clock: ManualClock) -> None:
     told: list[Decision] = []
     issued = await keys.create("prod-api", limits=["3/1m"])

@@ -24,8 +24,9 @@ from ak_guard import backends as package
 from ak_guard.admin import models, service_app
 from ak_guard.backends import Found, HTTPBackend, MemoryBackend, backend_from_url
 from ak_guard.backends.documents import found_document, found_from, news_from, roll_from
-from ak_guard.budgets import Window
+from ak_guard.budgets import Ask, Grant, Window
 from ak_guard.budgets.documents import held_from, levels_from, outcome_from, share_from
+from ak_guard.budgets.slots import Share, Stake
 from ak_guard.keys import digest
 from tests.served import TOKEN, Tap, served
 from tests.support import bearer, client_for, echo_app, running, until
@@ -329,13 +330,18 @@ anything = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )
+STAKE = Stake("w", 1, floor=1, want=3, limit=2, seconds=6.0)
 READERS: list[tuple[Callable[[Any], object], type[Exception], dict[str, Any]]] = [
     (found_from, BackendError, found_document(Found(FULL, PAID))),
     (news_from, BackendError, {"revision": 1, "keys": ["a"], "all": False}),
     (roll_from, BackendError, {"revision": 1, "now": 1.0, "workers": []}),
-    (lambda told: outcome_from(told, 1), BudgetError, {"granted": True, "used": [1], "ends": [None], "taken": [1]}),
+    (
+        lambda told: outcome_from(told, [Ask(Window(5, 3_600), 1)], 0.0),
+        BudgetError,
+        {"granted": True, "used": [1], "ends": [None], "taken": [1], "generations": ["1"]},
+    ),
     (lambda told: levels_from(told, 1), BudgetError, {"levels": [{"used": 1, "held": 0, "start": None, "end": None}]}),
-    (share_from, BudgetError, {"held": 1, "others": 0, "wanted": False}),
+    (lambda told: share_from(told, STAKE), BudgetError, {"held": 1, "others": 0, "wanted": False}),
     (lambda told: held_from(told, 1), BudgetError, {"held": [1]}),
 ]
 
@@ -350,6 +356,35 @@ def test_whatever_a_service_answers_it_is_understood_or_an_outage(
     for told in (changed, data.draw(anything)):
         with suppress(failure):
             read(told)
+
+
+NOW = 1_800_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        ({"taken": [10**300], "used": [1]}, "far more than was asked for"),
+        ({"taken": [5], "used": [5]}, "more than needed and extra"),
+        ({"taken": [0], "used": [1]}, "less than is needed"),
+        ({"taken": [1], "used": [0]}, "more taken than used"),
+        ({"taken": [1], "used": [6]}, "more used than the limit"),
+        ({"granted": False, "full": [0], "used": [5], "ends": [NOW - 1]}, "full, though it has ended"),
+    ],
+)
+def test_what_a_service_cannot_have_granted_is_an_outage(told: dict[str, Any], reason: str) -> None:
+    asks = [Ask(Window(5, 3_600), need=1, extra=2)]
+    good = {"granted": True, "taken": [2], "used": [2], "ends": [NOW + 9], "generations": ["1"]}
+    good |= {"full": [], "retry_at": None}
+    assert outcome_from(good, asks, NOW) == Grant([2], [2], [NOW + 9], [1])
+    with pytest.raises(BudgetError, match="cannot be read"):
+        outcome_from({**good, **told}, asks, NOW)
+
+
+def test_more_slots_than_a_worker_wanted_are_an_outage() -> None:
+    assert share_from({"held": 2, "others": 0, "wanted": False}, STAKE) == Share(2, 0)
+    with pytest.raises(BudgetError, match="cannot be read"):
+        share_from({"held": 3, "others": 0, "wanted": False}, STAKE)
 
 
 # Somebody else's service

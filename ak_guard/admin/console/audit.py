@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.responses import Response, StreamingResponse
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 PAGE_SIZE: Final = 50
 _EXPORTED_AT_ONCE: Final = 500
+# The number of an entry; what has more digits than any of them is no place in the list.
+_ENTRY: Final = re.compile(r"[0-9]{1,15}")
 _FIELDS: Final = ("id", "at", "actor", "action", "key_id", "subject", "before", "after")
 
 ACTIONS: Final = (
@@ -45,7 +48,7 @@ async def show(visit: Visit) -> Response:
     action, actor = visit.asked("action"), visit.asked("who")
     kept = {"action": action, "who": actor}
     try:
-        entries = await _entries(visit, before=int(before) if before.isdigit() else None, limit=PAGE_SIZE + 1)
+        entries = await _entries(visit, before=int(before) if _ENTRY.fullmatch(before) else None, limit=PAGE_SIZE + 1)
     except ConfigurationError:
         entries = None
     shown = None if entries is None else [entry_of(entry, visit.tongue) for entry in entries[:PAGE_SIZE]]

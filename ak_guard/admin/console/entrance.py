@@ -16,6 +16,7 @@ from ak_guard.admin.console.cookies import (
 )
 from ak_guard.admin.console.sessions import SESSION_SECONDS
 from ak_guard.admin.console.tongue import LANGUAGES, zone_named
+from ak_guard.admin.console.visit import iri_to_uri
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -33,17 +34,21 @@ async def show(visit: Visit) -> Response:
 async def sign_in(visit: Visit) -> Response:
     """Let somebody in who holds an admin token. A wrong, an unknown and an ended one get the same answer."""
     sessions, tongue = visit.console.sessions, visit.tongue
-    if sessions.is_closed_to(visit.client):
+    async with sessions.turn_of(visit.client):
+        closed = sessions.is_closed_to(visit.client)
+        who = None if closed else await visit.console.tokens.who(visit.given("token"))
+        known = who is not None and who.may("view")
+        if not closed and not known:
+            sessions.failed(visit.client)
+    if closed:
         problem = tongue.say("Too many wrong tokens came from your address. Wait a minute, then try again.")
         return await _form(visit, status=429, problem=problem, next=visit.given("next"))
-    who = await visit.console.tokens.who(visit.given("token"))
-    if who is None or not who.may("view"):
-        sessions.failed(visit.client)
+    if who is None or not known:
         problem = tongue.say("This is no admin token that may sign in.")
         return await _form(visit, status=403, problem=problem, next=visit.given("next"))
     response = visit.go("/")
     if wanted := _inside(visit.given("next")):
-        response.headers["location"] = visit.root + wanted
+        response.headers["location"] = iri_to_uri(visit.root + wanted)
     visit.set_cookie(response, SESSION_COOKIE, sessions.begin(who), SESSION_SECONDS)
     visit.drop_cookie(response, DOOR_COOKIE)
     return response

@@ -12,8 +12,10 @@ from cachetools import TTLCache
 from itsdangerous import BadSignature, URLSafeSerializer
 
 from ak_guard.address import parse_address
+from ak_guard.admin.turns import Turns
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
     from ak_guard.admin.tokens import AdminIdentity
@@ -25,7 +27,8 @@ FAILURES: Final = 5
 FAILURE_SECONDS: Final = 60
 
 _ADDRESSES: Final = 10_000
-_TOKENS: Final = 10_000
+# So many sessions of one token at a time.
+_SESSIONS: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +53,11 @@ class Sessions:
         self._clock = clock
         self._signer = URLSafeSerializer(secrets.token_bytes(32), salt="session")
         self._doors = URLSafeSerializer(secrets.token_bytes(32), salt="door")
-        # Nothing in here is needed longer than the longest session.
-        self._left: TTLCache[str, bool] = TTLCache(_TOKENS, SESSION_SECONDS, clock)
-        self._out_before: TTLCache[str, float] = TTLCache(_TOKENS, SESSION_SECONDS, clock)
+        # By token, and by session when each ends. Those that live are kept and not those that were left: whatever is
+        # forgotten here signs somebody out, and never in again.
+        self._live: dict[str, dict[str, float]] = {}
         self._failures: TTLCache[str, int] = TTLCache(_ADDRESSES, FAILURE_SECONDS, clock)
+        self._turns = Turns()
 
     def begin(self, who: AdminIdentity) -> str:
         """The cookie of a new session of this identity."""
@@ -62,6 +66,7 @@ class Sessions:
         if who.expires_at is not None:
             ends = min(ends, who.expires_at.timestamp())
         session = Session(secrets.token_urlsafe(12), who.id, now, ends, secrets.token_urlsafe(24))
+        self._enter(session)
         return _text(
             self._signer.dumps([session.id, session.token_id, session.began, session.ends, session.proof]),
         )
@@ -74,17 +79,30 @@ class Sessions:
             session = Session(*self._signer.loads(cookie))
         except (BadSignature, TypeError):
             return None
-        if self._clock() >= session.ends or session.id in self._left:
+        if self._clock() >= session.ends or session.id not in self._live.get(session.token_id, ()):
             return None
-        return None if session.began <= self._out_before.get(session.token_id, 0.0) else session
+        return session
 
     def end(self, session: Session) -> None:
         """Sign out here."""
-        self._left[session.id] = True
+        self._live.get(session.token_id, {}).pop(session.id, None)
 
     def end_everywhere(self, token_id: str) -> None:
         """Sign out all sessions that this token began until now."""
-        self._out_before[token_id] = self._clock()
+        self._live.pop(token_id, None)
+
+    def _enter(self, session: Session) -> None:
+        alive = {
+            token_id: kept
+            for token_id, sessions in self._live.items()
+            if (kept := {one: ends for one, ends in sessions.items() if ends > session.began})
+        }
+        mine = alive.setdefault(session.token_id, {})
+        # Of one token the oldest is signed out, so that nobody can sign others out by signing in.
+        while len(mine) >= _SESSIONS:
+            del mine[next(iter(mine))]
+        mine[session.id] = session.ends
+        self._live = alive
 
     # Before anybody is known
 
@@ -101,6 +119,10 @@ class Sessions:
         except BadSignature:
             return False
         return True
+
+    def turn_of(self, client: str | None) -> asyncio.Lock:
+        """Held while a token of this address is looked at and counted."""
+        return self._turns.of(_bucket(client))
 
     def is_closed_to(self, client: str | None) -> bool:
         """Whether an address has tried too many wrong tokens in the last minute."""

@@ -202,7 +202,7 @@ class Visit:
         query.pop("told", None)
         response = self.go(parts.path, note)
         if query:
-            text = "&".join(f"{name}={value}" for name, value in query.items())
+            text = iri_to_uri("&".join(f"{name}={value}" for name, value in query.items()))
             location = response.headers["location"]
             response.headers["location"] = f"{location}{'&' if '?' in location else '?'}{text}"
         return response
@@ -226,3 +226,8 @@ class Visit:
         code = next(code for code in LANGUAGES if code != self.tongue.code)
         name, lang = LANGUAGES[code]
         return {"code": code, "name": name, "lang": lang}
+
+
+def iri_to_uri(text: str) -> str:
+    """An address as a header can hold it: what RFC 3986 does not allow is encoded, and what is encoded stays so."""
+    return quote(text, safe="%/:?#[]@!$&'()*+,;=~")

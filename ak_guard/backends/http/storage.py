@@ -85,7 +85,7 @@ class HTTPStorage(MultiWindowSupport, SlotSupport):
 
     async def hold_slots(self, subject: str, stake: Stake, *, now: float) -> Share:
         asked = {"subject": subject, "stake": stake._asdict(), "now": now}
-        return share_from(await self._told("/v1/slots", asked))
+        return share_from(await self._told("/v1/slots", asked), stake)
 
     async def held_slots(self, subjects: Sequence[str], *, now: float) -> list[int]:
         answer = await self._told("/v1/slots/peek", {"subjects": list(subjects), "now": now})
@@ -117,7 +117,7 @@ class HTTPStorage(MultiWindowSupport, SlotSupport):
             "now": now,
             "call": uuid.uuid4().hex,
         }
-        return outcome_from(await self._told("/v1/acquire", asked), len(asks))
+        return outcome_from(await self._told("/v1/acquire", asked), asks, now)
 
     def _undo(
         self,
