@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ak_guard import ConfigurationError, Group, InputError, KeyManager, NotFound
-from ak_guard.backends import KeyStore
+from ak_guard.backends import KeyStore, MemoryBackend
 
 if TYPE_CHECKING:
     from ak_guard.testing import ManualClock
@@ -105,7 +105,8 @@ async def test_the_trail_is_filtered_and_paged_newest_first(keys: KeyManager, cl
             await wrong
 
 
-async def test_an_actor_is_printable_text(keys: KeyManager) -> None:
+async def test_an_actor_is_printable_text() -> None:
+    keys = KeyManager(MemoryBackend())
     for name in ("", "a\nb", "x" * 201):
         with pytest.raises(InputError, match="actor"):
             keys.acting_as(name)

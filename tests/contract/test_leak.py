@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from ak_guard.testing import ManualClock
 
 
+@pytest.fixture
+def at_hand(clock: ManualClock) -> KeyManager:
+    """Keys in memory, where it makes no difference where they are."""
+    return KeyManager(MemoryBackend(), clock=clock)
+
+
 async def called(
     backend: KeyStore, key_id: str, at: float, *, ip: str, route: str = "/v1/models", times: int = 1
 ) -> None:
@@ -99,24 +105,24 @@ async def test_no_report_holds_the_secret(keys: KeyManager, backend: KeyStore, c
     assert f"ak-guard keys enable {old.key.id}" in text
 
 
-async def test_without_a_replacement_there_is_none(keys: KeyManager) -> None:
-    old = await keys.create("prod-web")
-    report = await keys.leak(old.key.id, replace=False)
+async def test_without_a_replacement_there_is_none(at_hand: KeyManager) -> None:
+    old = await at_hand.create("prod-web")
+    report = await at_hand.leak(old.key.id, replace=False)
     assert (report.replacement, report.why_none, report.environment_lines) == (None, "it was not asked for", ())
-    assert len(await keys.list()) == 1
+    assert len(await at_hand.list()) == 1
     assert "None: it was not asked for." in report.markdown()
 
 
-async def test_a_second_leak_makes_no_second_replacement(keys: KeyManager) -> None:
-    old = await keys.create("prod-web")
-    first = await keys.leak(old.key.id)
-    again = await keys.leak(old.key.id)
+async def test_a_second_leak_makes_no_second_replacement(at_hand: KeyManager) -> None:
+    old = await at_hand.create("prod-web")
+    first = await at_hand.leak(old.key.id)
+    again = await at_hand.leak(old.key.id)
     assert first.replacement is not None
     assert again.replacement is None
     assert first.replacement.key.id in again.why_none
     # Once that one is gone, there is room for another.
-    await keys.delete(first.replacement.key.id)
-    third = await keys.leak(old.key.id)
+    await at_hand.delete(first.replacement.key.id)
+    third = await at_hand.leak(old.key.id)
     assert third.replacement is not None
     assert third.replacement.key.name == "prod-web-2"
 
@@ -133,17 +139,17 @@ async def test_two_who_report_a_leak_at_once_make_one_replacement(keys: KeyManag
         await keys.create("another", replaces=old.key.id)
 
 
-async def test_a_replacement_may_be_let_in_from_fewer_addresses(keys: KeyManager) -> None:
-    old = await keys.create("prod-web")
-    report = await keys.leak(old.key.id, allow_ips=["203.0.113.24/24"])
+async def test_a_replacement_may_be_let_in_from_fewer_addresses(at_hand: KeyManager) -> None:
+    old = await at_hand.create("prod-web")
+    report = await at_hand.leak(old.key.id, allow_ips=["203.0.113.24/24"])
     assert report.replacement is not None
     assert report.replacement.key.allow_ips == ("203.0.113.0/24",)
 
 
-async def test_an_expired_key_is_not_replaced(keys: KeyManager, clock: ManualClock) -> None:
-    old = await keys.create("prod-web", expires_in="1h")
+async def test_an_expired_key_is_not_replaced(at_hand: KeyManager, clock: ManualClock) -> None:
+    old = await at_hand.create("prod-web", expires_in="1h")
     clock.move("2h")
-    report = await keys.leak(old.key.id)
+    report = await at_hand.leak(old.key.id)
     assert (report.replacement, report.why_none) == (None, "the key had expired")
 
 
@@ -156,12 +162,12 @@ async def test_an_expired_key_is_not_replaced(keys: KeyManager, clock: ManualClo
         ("allow_ips", {"allow_ips": ["example.org"]}),
     ],
 )
-async def test_bad_input_disables_nothing(keys: KeyManager, field: str, arguments: dict[str, Any]) -> None:
-    old = await keys.create("prod-web")
+async def test_bad_input_disables_nothing(at_hand: KeyManager, field: str, arguments: dict[str, Any]) -> None:
+    old = await at_hand.create("prod-web")
     with pytest.raises(InputError) as caught:
-        await keys.leak(old.key.id, **arguments)
+        await at_hand.leak(old.key.id, **arguments)
     assert caught.value.field == field
-    assert (await keys.get(old.key.id)).enabled
+    assert (await at_hand.get(old.key.id)).enabled
 
 
 async def test_an_old_leak_is_told_by_days(keys: KeyManager, backend: KeyStore, clock: ManualClock) -> None:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ak_guard import InputError
+from ak_guard import InputError, KeyManager
+from ak_guard.backends import MemoryBackend
 from ak_guard.backends.base import KeepsUsage, ReadsUsage
 from ak_guard.usage import UsageRecord
 
 if TYPE_CHECKING:
-    from ak_guard import KeyManager
     from ak_guard.backends import KeyStore
     from ak_guard.testing import ManualClock
 
@@ -158,7 +158,8 @@ async def test_what_callers_choose_is_bounded_and_printable(keys: KeyManager, st
     assert all(place.name.isprintable() and len(place.name) <= 200 for place in (await keys.usage(KEY)).routes)
 
 
-async def test_wrong_questions_name_the_field(keys: KeyManager) -> None:
+async def test_wrong_questions_name_the_field() -> None:
+    keys = KeyManager(MemoryBackend())
     for field, asked in (
         ("bucket", keys.usage(bucket="week")),  # type: ignore[arg-type]  # wrong on purpose
         ("since", keys.usage(since=2_000_000_000)),

@@ -32,6 +32,12 @@ if TYPE_CHECKING:
 CUSTOM = "x7Kq9ZmTr4WdLp2Vb8Nc"
 
 
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits is written sooner than in life: nothing here depends on how soon."""
+    monkeypatch.setattr(recorder, "WRITE_SECONDS", 0.02)
+
+
 class Taken:
     """A function that takes usage, as a service may give one."""
 
@@ -303,9 +309,8 @@ class Flaky(SQLBackend):
 
 
 async def test_an_outage_and_a_lost_answer_lose_and_double_nothing(
-    tmp_path: Path, clock: ManualClock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(recorder, "WRITE_SECONDS", 0.02)
     caplog.set_level(logging.WARNING)
     backend = Flaky(f"sqlite:///{tmp_path}/keys.db", own_time=False)
     backend.batches = []
