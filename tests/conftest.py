@@ -40,6 +40,8 @@ def nothing_blocks() -> Iterator[None]:
             # A guard is built once, often in a server that is running already, and reads its settings then.
             function.can_block_in("ak_guard/settings/written.py", "outside")
             function.can_block_in("ak_guard/settings/values.py", "referred")
+            # What measures coverage waits for itself, where servers run in threads beside the test.
+            function.can_block_in("coverage/collector.py", "lock_data")
         yield
 
 
