@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from ak_guard.notation import iso
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
     from ak_guard.listing import KeyCounts, ListedKey
     from ak_guard.manager import Issued
     from ak_guard.records import ApiKey, Group
-    from ak_guard.status import BudgetStatus, Status
+    from ak_guard.status import Status
     from ak_guard.tokens import AdminToken
     from ak_guard.usage import LastUsed, Place, UsageRecord, UsageSummary
 
@@ -73,21 +76,9 @@ def counts(found: KeyCounts) -> dict[str, Any]:
 
 def status(found: Status) -> dict[str, Any]:
     return {
-        "quota": None if found.quota is None else budget(found.quota),
-        "windows": [budget(window) for window in found.windows],
+        "quota": None if found.quota is None else found.quota.as_json(),
+        "windows": [window.as_json() for window in found.windows],
         "concurrency": None if found.concurrency is None else asdict(found.concurrency),
-    }
-
-
-def budget(budget: BudgetStatus) -> dict[str, Any]:
-    return {
-        "name": budget.name,
-        "limit": budget.limit,
-        "unit": budget.unit,
-        "used": budget.used,
-        "held": budget.held,
-        "remaining": budget.remaining,
-        "resets_at": iso(budget.resets_at),
     }
 
 
@@ -190,6 +181,22 @@ def audit_entry(entry: AuditEntry) -> dict[str, Any]:
     }
 
 
+AUDIT_COLUMNS: Final = ("id", "at", "actor", "action", "key_id", "subject", "before", "after")
+
+
+def audit_cells(entry: AuditEntry) -> list[Any]:
+    """A row for spreadsheets. A text that one would take for a formula gets an apostrophe before it."""
+    document = audit_entry(entry)
+    return [_cell(document[column]) for column in AUDIT_COLUMNS]
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False)
+    formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{value}" if formula else value
+
+
 def worker(found: Worker) -> dict[str, Any]:
     return {
         "id": found.id,
@@ -210,11 +217,6 @@ def confirmation(found: Confirmation) -> dict[str, Any]:
         "workers": list(found.workers),
         "silent": [worker(silent) for silent in found.silent],
     }
-
-
-def iso(moment: datetime | None) -> str | None:
-    """ISO 8601 with Z, to the microsecond where there are any."""
-    return None if moment is None else moment.isoformat().replace("+00:00", "Z")
 
 
 def multiplier(value: Fraction) -> str:

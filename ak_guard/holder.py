@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 from ak_guard.budgets.ledger import peek, running
 from ak_guard.errors import BudgetError
 from ak_guard.loops import PerLoop
+from ak_guard.notation import iso
 from ak_guard.records import Denial
-from ak_guard.status import BudgetStatus, Status
+from ak_guard.status import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,30 +81,14 @@ def document(subject: Subject, status: Status, now: float) -> dict[str, Any]:
     return {
         "key": {"id": key.id, "name": key.name, "hint": key.hint, "group": key.group},
         "state": "expired" if now >= subject.rules.expires_at else "active",
-        "expires_at": _iso(key.expires_at),
-        "quota": None if status.quota is None else _budget(status.quota),
-        "windows": [_budget(window) for window in status.windows],
+        "expires_at": iso(key.expires_at),
+        "quota": None if status.quota is None else status.quota.as_json(),
+        "windows": [window.as_json() for window in status.windows],
         "concurrency": None
         if status.concurrency is None
         else {"limit": status.concurrency.limit, "used": status.concurrency.used},
-        "now": _iso(datetime.fromtimestamp(now, UTC)),
+        "now": iso(datetime.fromtimestamp(now, UTC)),
     }
-
-
-def _budget(budget: BudgetStatus) -> dict[str, Any]:
-    return {
-        "name": budget.name,
-        "limit": budget.limit,
-        "unit": budget.unit,
-        "used": budget.used,
-        "held": budget.held,
-        "remaining": budget.remaining,
-        "resets_at": _iso(budget.resets_at),
-    }
-
-
-def _iso(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat().replace("+00:00", "Z")
 
 
 async def _send(answer: dict[str, Any], scope: Scope, send: Send) -> None:

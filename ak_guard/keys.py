@@ -51,6 +51,11 @@ def is_minted_shape(text: bytes) -> bool:
     return _MINTED.fullmatch(text) is not None
 
 
+def holds_minted(text: str) -> bool:
+    """Whether what looks like a minted key stands somewhere in this."""
+    return _MINTED.search(text.encode(errors="replace")) is not None
+
+
 def is_well_formed(text: bytes) -> bool:
     """Whether `text` could be a key at all: visible ASCII and, where it looks minted, the right checksum."""
     if is_minted_shape(text):

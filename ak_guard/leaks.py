@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from ak_guard.notation import iso, stamp
 from ak_guard.records import environment_of
 
 if TYPE_CHECKING:
@@ -89,8 +90,8 @@ class LeakReport:
         usage, made, confirmation = self.usage, self.replacement, self.confirmation
         return {
             "key": {"id": self.key.id, "name": self.key.name, "hint": self.key.hint, "group": self.key.group},
-            "at": _iso(self.at),
-            "since": _iso(self.since),
+            "at": iso(self.at),
+            "since": iso(self.since),
             "disabled": self.disabled,
             "complete": self.complete,
             "confirmation": None
@@ -100,7 +101,7 @@ class LeakReport:
                 "seconds": round(confirmation.seconds, 3),
                 "workers": list(confirmation.workers),
                 "silent": [
-                    {"name": worker.name, "seen_at": _iso(worker.seen_at), "good_until": _iso(worker.good_until)}
+                    {"name": worker.name, "seen_at": iso(worker.seen_at), "good_until": iso(worker.good_until)}
                     for worker in confirmation.silent
                 ],
             },
@@ -112,7 +113,7 @@ class LeakReport:
             "usage": None
             if usage is None
             else {
-                "counted_since": _iso(usage.since),
+                "counted_since": iso(usage.since),
                 "calls": usage.calls,
                 "refused": usage.refused,
                 "cost": usage.cost,
@@ -133,8 +134,8 @@ class LeakReport:
             "calls": place.calls,
             "refused": place.refused,
             "cost": place.cost,
-            "first": _iso(place.first),
-            "last": _iso(place.last),
+            "first": iso(place.first),
+            "last": iso(place.last),
         }
 
     def markdown(self) -> str:
@@ -165,7 +166,7 @@ def _markdown(report: LeakReport) -> list[str]:
     lines = [
         f"# Leak of {_cell(key.name)}",
         "",
-        f"Key `{key.id}` ({_cell(key.hint)}), group {_cell(key.group)}, reported {_stamp(report.at)}.",
+        f"Key `{key.id}` ({_cell(key.hint)}), group {_cell(key.group)}, reported {stamp(report.at)}.",
         "",
         "## Disabled",
         "",
@@ -184,7 +185,7 @@ def _markdown(report: LeakReport) -> list[str]:
             "",
             f"    {report.variable}=<the secret of {made.key.hint}>",
         ]
-    lines += ["", f"## Calls since {_stamp(report.since)}", "", *_calls(report)]
+    lines += ["", f"## Calls since {stamp(report.since)}", "", *_calls(report)]
     if report.problems:
         lines += ["", "## What went wrong", "", *(f"- {problem}" for problem in report.problems)]
     lines += ["", "## Where it may have got out", "", *(f"- [ ] {advice}" for advice in report.advice)]
@@ -200,7 +201,7 @@ def _confirmed(report: LeakReport) -> list[str]:
     if confirmation.complete:
         return [f"Disabled everywhere: {told}" if count else "Disabled. No running app had to be waited for."]
     silent = [
-        f"- {_cell(one.name)}: last seen {_stamp(one.seen_at)}, may let the key in until {_stamp(one.good_until)}"
+        f"- {_cell(one.name)}: last seen {stamp(one.seen_at)}, may let the key in until {stamp(one.good_until)}"
         for one in confirmation.silent
     ]
     return [f"**Not everywhere yet.** {told} Not confirmed by:", "", *silent, ""]
@@ -212,7 +213,7 @@ def _calls(report: LeakReport) -> list[str]:
         return ["No usage is known."]
     new = report.new_addresses
     lines = [
-        f"{usage.calls} calls, {usage.refused} of them refused, {usage.cost} units, from {_stamp(usage.since)} on.",
+        f"{usage.calls} calls, {usage.refused} of them refused, {usage.cost} units, from {stamp(usage.since)} on.",
         f"Never seen before: {_count(new, 'address', 'addresses')}, with {sum(place.calls for place in new)} calls and",
         f"{sum(place.cost for place in new)} units.",
     ]
@@ -221,8 +222,8 @@ def _calls(report: LeakReport) -> list[str]:
             continue
         lines += ["", f"| {title} | Calls | Refused | Units | First seen | Last seen |", "|--|--:|--:|--:|--|--|"]
         for place in places[:_MOST_ROWS]:
-            first = f"{'**new** ' if report.is_new(place) else ''}{_stamp(place.first)}"
-            row = (_cell(place.name), place.calls, place.refused, place.cost, first, _stamp(place.last))
+            first = f"{'**new** ' if report.is_new(place) else ''}{stamp(place.first)}"
+            row = (_cell(place.name), place.calls, place.refused, place.cost, first, stamp(place.last))
             lines.append(f"| {' | '.join(map(str, row))} |")
         if len(places) > _MOST_ROWS:
             lines += ["", f"And {len(places) - _MOST_ROWS} more."]
@@ -236,11 +237,3 @@ def _count(found: Collection[Place], one: str, many: str) -> str:
 def _cell(text: str) -> str:
     """Callers choose their paths: none of them may write into the report."""
     return re.sub(r"([\\`*_\[\]<>|#~!])", r"\\\1", text)
-
-
-def _stamp(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
-def _iso(moment: datetime) -> str:
-    return moment.isoformat().replace("+00:00", "Z")

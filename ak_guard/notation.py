@@ -1,16 +1,17 @@
-"""How people write durations and limits: `30s 15m 5h 1d 7d`, `1000/5h`, `500 requests/1d calendar`."""
+"""How durations, limits and moments are written: `30s 15m 5h 1d 7d`, `1000/5h`, `500 requests/1d calendar`."""
 
 from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, overload
 from zoneinfo import ZoneInfo
 
 from ak_guard.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
 Unit = Literal["units", "requests"]
 Anchor = Literal["first-use", "calendar", "sliding"]
@@ -152,6 +153,20 @@ def _with_word(parts: LimitParts, word: str, text: str, field: str) -> LimitPart
         f"{text!r}: {word!r} is not understood; after the window may stand first-use, sliding or calendar, "
         "and after calendar a time zone such as Europe/Berlin and the weekday on which a week starts",
     )
+
+
+@overload
+def iso(moment: datetime) -> str: ...
+@overload
+def iso(moment: datetime | None) -> str | None: ...
+def iso(moment: datetime | None) -> str | None:
+    """ISO 8601 with Z, to the microsecond where there are any."""
+    return None if moment is None else moment.isoformat().replace("+00:00", "Z")
+
+
+def stamp(moment: datetime) -> str:
+    """For people: `2027-01-31 18:00:00 UTC`."""
+    return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def known_zone(name: str) -> bool:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
+
+from ak_guard.notation import iso
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +33,18 @@ class BudgetStatus:
     held: int
     remaining: int
     resets_at: datetime | None
+
+    def as_json(self) -> dict[str, Any]:
+        """As the CLI, the admin API and a holder's own page tell it."""
+        return {
+            "name": self.name,
+            "limit": self.limit,
+            "unit": self.unit,
+            "used": self.used,
+            "held": self.held,
+            "remaining": self.remaining,
+            "resets_at": iso(self.resets_at),
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from ak_guard.admin.problems import answer
 from ak_guard.admin.tokens import AdminTokens
 from ak_guard.admin.visit import Visit, given, visitor
 from ak_guard.manager import KeyManager
+from ak_guard.notation import iso
 
 
 def happened_routes(keys: KeyManager, tokens: AdminTokens) -> APIRouter:
@@ -79,7 +80,7 @@ def token_routes(keys: KeyManager, tokens: AdminTokens) -> APIRouter:
     async def me(visit: viewer) -> Response:
         """Whose token this is."""
         who = visit.who
-        return answer({"id": who.id, "name": who.name, "role": who.role, "expires_at": documents.iso(who.expires_at)})
+        return answer({"id": who.id, "name": who.name, "role": who.role, "expires_at": iso(who.expires_at)})
 
     @routes.get("/tokens", response_model=told.Tokens)
     async def list_tokens(visit: owner) -> Response:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from cachetools import TTLCache
 
-from ak_guard.address import parse_address
+from ak_guard.address import bucket_of
 from ak_guard.admin.bodies import hand_on
 from ak_guard.admin.problems import problem
 from ak_guard.admin.service_tokens import bearer_token, token_digest
@@ -78,7 +78,7 @@ class Door:
         token = bearer_token(value for name, value in scope["headers"] if name.lower() == b"authorization")
         if token is None:
             return None, problem("unauthorized", _HOW, headers=_CHALLENGE)
-        bucket = _bucket(scope["client"][0] if scope.get("client") else None)
+        bucket = bucket_of(scope["client"][0] if scope.get("client") else None)
         if self._failures.was_right(bucket, token):
             return await self._looked_up(bucket, token)
         async with self._turns.of(bucket):
@@ -129,8 +129,3 @@ class Failures:
     def right(self, bucket: str, token: bytes) -> None:
         """A token was somebody's."""
         self._right[bucket, token_digest(token)] = True
-
-
-def _bucket(client: str | None) -> str:
-    address = None if client is None else parse_address(client)
-    return "unknown" if address is None else address.bucket

@@ -3,7 +3,6 @@
 # No `from __future__ import annotations`: see desk.py.
 
 import csv
-import json
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
@@ -135,22 +134,9 @@ def audit(
         desk.note(f"There may be more: --before {more}")
 
 
-_COLUMNS = ("id", "at", "actor", "action", "key_id", "subject", "before", "after")
-
-
 def _write_csv(entries: Sequence[AuditEntry]) -> None:
-    """As RFC 4180 has it. A text that a spreadsheet would take for a formula gets an apostrophe before it."""
-    table = csv.writer(sys.stdout)
-    table.writerow(_COLUMNS)
-    for entry in entries:
-        document = documents.audit_entry(entry)
-        table.writerow([_cell(document[column]) for column in _COLUMNS])
-
-
-def _cell(value: object) -> object:
-    if isinstance(value, dict):
-        return json.dumps(value, ensure_ascii=False)
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t")) else value
+    """As RFC 4180 has it."""
+    csv.writer(sys.stdout).writerows([documents.AUDIT_COLUMNS, *map(documents.audit_cells, entries)])
 
 
 def add_to(app: typer.Typer) -> None:

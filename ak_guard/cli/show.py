@@ -11,6 +11,7 @@ from rich.text import Text
 
 from ak_guard import documents
 from ak_guard.cli import words
+from ak_guard.notation import stamp
 from ak_guard.records import DEFAULT_GROUP
 
 if TYPE_CHECKING:
@@ -67,8 +68,8 @@ def key_rules(key: ApiKey, now: datetime) -> Table:
         ("metadata", Text(", ".join(_entry(*entry) for entry in key.metadata.items()) or "none")),
         *([("replaces", Text(key.replaces))] if key.replaces else []),
         *([("replaced by", Text(key.replaced_by))] if key.replaced_by else []),
-        ("created", Text(words.stamp(key.created_at) if key.created_at else "unknown")),
-        ("updated", Text(words.stamp(key.updated_at) if key.updated_at else "unknown")),
+        ("created", Text(stamp(key.created_at) if key.created_at else "unknown")),
+        ("updated", Text(stamp(key.updated_at) if key.updated_at else "unknown")),
     ):
         table.add_row(Text(field, style="dim"), value)
     return table
@@ -114,7 +115,7 @@ def explanation(found: Explanation) -> Sequence[RenderableType]:
             "waiting does not help" if found.passes_at is None else f"it would pass {_when(found.passes_at, found.at)}"
         )
         verdict = Text(f"The request would be refused with {found.code}; {when}.", style="bold red")
-    return (Text.assemble("key ", name_of(found.key), f" {found.key.id} at {words.stamp(found.at)}"), table, verdict)
+    return (Text.assemble("key ", name_of(found.key), f" {found.key.id} at {stamp(found.at)}"), table, verdict)
 
 
 def worker_list(workers: Iterable[Worker], now: datetime) -> Table:
@@ -126,7 +127,7 @@ def worker_list(workers: Iterable[Worker], now: datetime) -> Table:
             Text(words.distance(worker.seen_at, now)),
             Text(str(worker.behind)),
             Text("\n".join(worker.counters) or "unknown"),
-            Text(words.stamp(worker.started_at)),
+            Text(stamp(worker.started_at)),
         )
     return table
 
@@ -140,7 +141,7 @@ def token_list(tokens: Iterable[AdminToken], now: datetime) -> Table:
             Text.assemble((token.name, "bold"), f"\n{token.hint}"),
             Text(token.role),
             Text(ends, style="yellow" if over else ""),
-            Text(words.stamp(token.created_at)),
+            Text(stamp(token.created_at)),
             Text(token.id, style="dim"),
         )
     return table
@@ -209,7 +210,7 @@ def _expiry(key: ApiKey, now: datetime) -> str:
 
 
 def _long_expiry(key: ApiKey, now: datetime) -> str:
-    return "never" if key.expires_at is None else f"{_expiry(key, now)} ({words.stamp(key.expires_at)})"
+    return "never" if key.expires_at is None else f"{_expiry(key, now)} ({stamp(key.expires_at)})"
 
 
 def _limits(limits: Iterable[Limit]) -> str:
@@ -242,7 +243,7 @@ def _reset(budget: BudgetStatus, now: datetime) -> str:
 
 
 def _when(moment: datetime, now: datetime) -> str:
-    return f"{words.distance(moment, now)} ({words.stamp(moment)})"
+    return f"{words.distance(moment, now)} ({stamp(moment)})"
 
 
 def _margin(rule: Rule) -> str:

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from ak_guard.cli import words
 from ak_guard.cli.show import name_of, new_table
+from ak_guard.notation import stamp
 from ak_guard.records import ADMITTED
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def usage(
         used = "never used" if last is None else f"last used {words.distance(last.at, now)} from {last.ip or 'unknown'}"
         yield Text.assemble(name_of(key), f" {key.id}: {used}")
     yield Text(
-        f"{found.calls} calls, {found.refused} refused, {found.cost} units since {words.stamp(found.since)}"
+        f"{found.calls} calls, {found.refused} refused, {found.cost} units since {stamp(found.since)}"
         f"{_codes(found.by_code)}"
     )
     if found.calls:
@@ -81,7 +82,7 @@ def _records(records: Iterable[UsageRecord]) -> Table:
     shown = new_table("Time", "From", "Request", "Status", "Code", "Units", "Took", "Key")
     for one in records:
         shown.add_row(
-            Text(words.stamp(one.moment)),
+            Text(stamp(one.moment)),
             Text(one.ip or "unknown"),
             Text(one.place),
             Text("none" if one.status is None else str(one.status)),
@@ -102,7 +103,7 @@ def audit(entries: Iterable[AuditEntry], now: datetime) -> Table:
     shown = new_table("When", "Who", "What", "Of", "Before", "After")
     for entry in entries:
         shown.add_row(
-            Text.assemble(words.stamp(entry.at), "\n", (words.distance(entry.at, now), "dim")),
+            Text.assemble(stamp(entry.at), "\n", (words.distance(entry.at, now), "dim")),
             Text(entry.actor),
             Text(entry.action, style="bold"),
             Text("\n").join([Text(entry.subject), *([Text(entry.key_id, style="dim")] if entry.key_id else [])]),
@@ -127,8 +128,8 @@ def leak(report: LeakReport, now: datetime) -> Iterator[RenderableType]:
     if found is not None:
         new = report.new_addresses
         yield Text(
-            f"{found.calls} calls since {words.stamp(found.since)}; {sum(place.calls for place in new)} of them, with "
-            f"{sum(place.cost for place in new)} units, from addresses never seen before {words.stamp(report.since)}"
+            f"{found.calls} calls since {stamp(found.since)}; {sum(place.calls for place in new)} of them, with "
+            f"{sum(place.cost for place in new)} units, from addresses never seen before {stamp(report.since)}"
         )
         if found.calls:
             yield _places("Address", found.addresses, now, report.since)

@@ -14,13 +14,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ak_guard import documents
 from ak_guard.cli import words
 from ak_guard.cli.desk import AsJson, Db, Desk, console, examples
 from ak_guard.cli.show import name_of, new_table
 from ak_guard.errors import InputError
 from ak_guard.listing import KeyFilter
 from ak_guard.manager import KeyManager
+from ak_guard.notation import iso, stamp
 from ak_guard.records import ApiKey
 from ak_guard.status import BudgetStatus, Status
 from ak_guard.usage import KeyUse
@@ -104,7 +104,7 @@ async def _look(manager: KeyManager, rows: int) -> Look:
 
 
 def _shown(look: Look, before: Look | None, rows: int) -> Rows:
-    return Rows(Text(f"{words.stamp(look.at)}"), _busiest(look, before), _fullest(look, rows))
+    return Rows(Text(f"{stamp(look.at)}"), _busiest(look, before), _fullest(look, rows))
 
 
 def _busiest(look: Look, before: Look | None) -> Table:
@@ -150,7 +150,7 @@ def _fullest(look: Look, rows: int) -> Table:
 
 def _document(look: Look, rows: int) -> dict[str, Any]:
     return {
-        "at": documents.iso(look.at),
+        "at": iso(look.at),
         "busiest": [
             {
                 "key_id": use.key_id or None,
@@ -163,7 +163,7 @@ def _document(look: Look, rows: int) -> dict[str, Any]:
         ],
         "fullest": [
             {
-                **documents.budget(budget),
+                **budget.as_json(),
                 "key_id": key.id,
                 "name": key.name,
                 "window": budget.name,

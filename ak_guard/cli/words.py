@@ -33,7 +33,3 @@ def expiry(moment: datetime | None, now: datetime) -> str:
         return "never expires"
     word = "expires" if moment > now else "expired"
     return f"{word} {moment:%Y-%m-%d %H:%M} UTC, {distance(moment, now)}"
-
-
-def stamp(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%d %H:%M:%S UTC")

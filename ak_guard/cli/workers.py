@@ -9,9 +9,10 @@ import typer
 
 from ak_guard import documents, inputs
 from ak_guard.backends.workers import Confirmation, Worker
-from ak_guard.cli import exits, show, words
+from ak_guard.cli import exits, show
 from ak_guard.cli.desk import AsJson, Db, Desk, examples
 from ak_guard.manager import CONFIRM_SECONDS, KeyManager
+from ak_guard.notation import stamp
 
 Wait = Annotated[
     bool, typer.Option("--wait", help="Return when every running app has heard of it; ends with 5 if one does not.")
@@ -31,8 +32,8 @@ def end(desk: Desk, confirmation: Confirmation) -> None:
     """Name who did not answer, and end with a code of its own where there is one."""
     for worker in confirmation.silent:
         desk.note(
-            f"not confirmed by {worker.name}: last seen {words.stamp(worker.seen_at)}; "
-            f"it may go on with what it knew until {words.stamp(worker.good_until)}"
+            f"not confirmed by {worker.name}: last seen {stamp(worker.seen_at)}; "
+            f"it may go on with what it knew until {stamp(worker.good_until)}"
         )
     if not confirmation.complete:
         raise typer.Exit(exits.UNCONFIRMED)

@@ -128,7 +128,7 @@ async def test_explain_draws_every_rule_with_its_margin(at: Visitor) -> None:
     await at.go(f"/keys/{key.id}?ip=203.0.113.7&method=GET&path=/other&cost=30")
     assert "Refused: route not in the group. 403 group_not_allowed" in at.words
     assert "5 h refused. needs 60 of 50 left 10 short" in at.words
-    for wrong in ("cost=many", "cost=-1", "ip=nonsense", "at=whenever"):
+    for wrong in ("cost=many", "cost=-1", "ip=nonsense", "at=whenever", "at=0001-01-01T00:00%2B14:00"):
         answer = await at.go(f"/keys/{key.id}?path=/&{wrong}")
         assert answer.status_code == 200
         assert "It would be let in." not in at.words

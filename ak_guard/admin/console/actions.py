@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from ak_guard.admin.console import key as key_page
 from ak_guard.admin.console.create import show_secret, shown_before
-from ak_guard.admin.console.draft import holds_a_key, metadata_with
+from ak_guard.admin.console.draft import metadata_with
 from ak_guard.admin.console.key import as_grace
 from ak_guard.admin.console.visit import Action, Made, Note
 from ak_guard.admin.console.waiting import WAIT_SECONDS, confirmation_note, confirmed_words, silent_words
 from ak_guard.errors import InputError
+from ak_guard.keys import holds_minted
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -104,7 +105,7 @@ async def stored(visit: Visit) -> Response:
     key = await visit.keys.get(_id(visit))
     text = visit.given("stored_in")
     say = visit.tongue.say
-    if holds_a_key(text):
+    if holds_minted(text):
         note = Note("bad", say("This looks like a key. Write where it is kept, never the key itself."))
         return visit.go(f"/keys/{key.id}", note)
     try:

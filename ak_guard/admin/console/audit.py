@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from starlette.responses import Response, StreamingResponse
 
+from ak_guard import documents
 from ak_guard.admin.console.history import action_words, entry_of
 from ak_guard.errors import ConfigurationError
 
@@ -23,7 +24,6 @@ PAGE_SIZE: Final = 50
 _EXPORTED_AT_ONCE: Final = 500
 # The number of an entry; what has more digits than any of them is no place in the list.
 _ENTRY: Final = re.compile(r"[0-9]{1,15}")
-_FIELDS: Final = ("id", "at", "actor", "action", "key_id", "subject", "before", "after")
 
 ACTIONS: Final = (
     "key.create",
@@ -92,7 +92,7 @@ def _file(visit: Visit, ending: str, kind: str) -> Response:
 
 async def _lines(visit: Visit, ending: str) -> AsyncIterator[str]:
     if ending == "csv":
-        yield _csv_line(_FIELDS)
+        yield _csv_line(documents.AUDIT_COLUMNS)
     before: int | None = None
     while True:
         entries = await _entries(visit, before=before, limit=_EXPORTED_AT_ONCE)
@@ -104,19 +104,12 @@ async def _lines(visit: Visit, ending: str) -> AsyncIterator[str]:
 
 
 def _line(entry: AuditEntry, ending: str) -> str:
-    values: dict[str, Any] = {name: getattr(entry, name) for name in _FIELDS}
-    values |= {"at": entry.at.isoformat(), "before": dict(entry.before), "after": dict(entry.after)}
     if ending == "jsonl":
-        return json.dumps(values, ensure_ascii=False) + "\n"
-    return _csv_line([json.dumps(value) if isinstance(value, dict) else _harmless(value) for value in values.values()])
+        return json.dumps(documents.audit_entry(entry), ensure_ascii=False) + "\n"
+    return _csv_line(documents.audit_cells(entry))
 
 
-def _csv_line(values: Sequence[Any]) -> str:
+def _csv_line(cells: Sequence[Any]) -> str:
     out = io.StringIO()
-    csv.writer(out).writerow(values)
+    csv.writer(out).writerow(cells)
     return out.getvalue()
-
-
-def _harmless(value: Any) -> Any:
-    """A name that begins like a formula is no formula for whoever opens the file in a table."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" and value else value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Final
 
 from ak_guard.admin.console.visit import Note
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 
 #: As many as a page of the list shows, and some room.
 MOST: Final = 100
-
-_ID: Final = re.compile(r"key_[0-9a-f]{20}")
 
 
 async def ask(visit: Visit) -> Response:
@@ -52,11 +49,10 @@ async def _chosen(visit: Visit) -> list[ApiKey]:
     """The keys that are selected and still there."""
     found = []
     for key_id in dict.fromkeys(visit.all_given("id")[:MOST]):
-        if _ID.fullmatch(key_id):
-            try:
-                found.append(await visit.keys.get(key_id))
-            except NotFound:
-                continue
+        try:
+            found.append(await visit.keys.get(key_id))
+        except NotFound:
+            continue
     return found
 
 

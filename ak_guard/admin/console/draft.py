@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from ak_guard import custom_keys, inputs
 from ak_guard.errors import InputError
+from ak_guard.keys import holds_minted
 from ak_guard.notation import parse_duration
 from ak_guard.records import DEFAULT_GROUP, Limit
 
@@ -102,9 +103,6 @@ class Rules:
             "max_concurrency": self.max_concurrency,
             "owner": self.owner,
         }
-
-    def problem_of(self, name: str) -> Problem | None:
-        return next((problem for problem in self.problems if problem.field == name), None)
 
 
 def draft_from(form: FormData) -> Draft:
@@ -205,10 +203,9 @@ class _Reader:
     def _date(self, typed: str) -> datetime | None:
         tongue = self._tongue
         try:
-            read = datetime.fromisoformat(typed)
-            moment = (read if read.tzinfo else read.replace(tzinfo=tongue.zone)).astimezone(UTC)
+            moment = tongue.read(typed)
             inputs.moment("expires_at", moment)
-        except (ValueError, OverflowError):
+        except ValueError:
             text = tongue.say("“%(typed)s” is not a date and time. Write it as 2027-01-31T18:00.", typed=typed[:40])
             self._wrong("expires", text, "date")
             return None
@@ -311,7 +308,7 @@ class _Reader:
     def words(self, name: str, typed: str) -> str | None:
         if not typed:
             return None
-        if name == "stored_in" and holds_a_key(typed):
+        if name == "stored_in" and holds_minted(typed):
             self._wrong(name, self._tongue.say("This looks like a key. Write where it is kept, never the key itself."))
             return None
         try:
@@ -319,11 +316,6 @@ class _Reader:
         except InputError:
             self._wrong(name, self._tongue.say("At most 200 printable characters."))
             return None
-
-
-def holds_a_key(text: str) -> bool:
-    """Whether the text of a generated key stands in this."""
-    return re.search(r"[a-z0-9]+_[0-9A-Za-z]{38}", text) is not None
 
 
 def _whole(typed: str) -> int | None:

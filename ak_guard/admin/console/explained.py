@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from ak_guard.replies import TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from ak_guard.admin.console.tongue import Tongue
     from ak_guard.admin.console.visit import Visit
@@ -119,10 +119,9 @@ def _moment(typed: str, tongue: Tongue) -> datetime | None:
     if not typed:
         return None
     try:
-        read = datetime.fromisoformat(typed)
+        return tongue.read(typed)
     except ValueError:
         raise InputError("at", f"{typed[:40]!r} is no time") from None
-    return (read if read.tzinfo else read.replace(tzinfo=tongue.zone)).astimezone(UTC)
 
 
 def _verdict(told: Explanation, tongue: Tongue, needs: Needs) -> Explained:

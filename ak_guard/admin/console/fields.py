@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from markupsafe import escape
+
 from ak_guard import custom_keys
+from ak_guard.address import IPSet, parse_address
 from ak_guard.admin.console.draft import EXPIRIES, WindowText, spare
 from ak_guard.admin.console.in_words import Spoken, in_words, limit_words, route_words
 from ak_guard.admin.console.kinds import SUGGESTED_NAMES
@@ -58,7 +60,7 @@ class Fields:
     def anchors_for(self, row: WindowText) -> list[Option]:
         """The ways a window may begin, with whatever this row says already."""
         known = [option.value for option in self.anchors]
-        extra = [] if row.anchor in known else [Option(row.anchor, _plain(row.anchor), False)]
+        extra = [] if row.anchor in known else [Option(row.anchor, escape(row.anchor), False)]
         return [Option(it.value, it.word, it.value == row.anchor) for it in (*self.anchors, *extra)]
 
 
@@ -70,7 +72,7 @@ async def fields_of(visit: Visit, draft: Draft, rules: Rules, problems: Sequence
     return Fields(
         draft=draft,
         problems=problems,
-        groups=[Option(name, _plain(name), name == draft.group) for name in groups],
+        groups=[Option(name, escape(name), name == draft.group) for name in groups],
         group_says=_group_says(group, tongue),
         endings=_endings(draft, tongue),
         ends_says=tongue.moment(rules.expires_at) if rules.expires_at is not None else None,
@@ -147,22 +149,9 @@ def _anchors(tongue: Tongue) -> list[Option]:
 
 def _allow_says(rules: Rules, visit: Visit) -> Markup | None:
     """How much the allow list holds, and whether whoever types it is in it."""
-    from ak_guard.address import IPSet, parse_address  # noqa: PLC0415
-
     client = None if visit.client is None else parse_address(visit.client)
     if not rules.allow_ips or client is None:
         return None
     if client in IPSet(rules.allow_ips):
         return visit.tongue.say("Your own address, %(ip)s, is among them.", ip=client.text)
     return visit.tongue.say("Yours now, %(ip)s, is not among them.", ip=client.text)
-
-
-def soonest(seconds: int, tongue: Tongue) -> Markup:
-    """The moment that lies so many seconds ahead."""
-    return tongue.moment(tongue.now + timedelta(seconds=seconds))
-
-
-def _plain(text: str) -> Markup:
-    from markupsafe import escape  # noqa: PLC0415
-
-    return escape(text)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from ak_guard import documents
 from ak_guard.admin.console.gauges import Gauge, window_gauge
-from ak_guard.admin.console.in_words import limit_words, multiplier_text
+from ak_guard.admin.console.in_words import limit_words
 from ak_guard.admin.console.visit import Note
 from ak_guard.errors import BudgetError, ConfigurationError, Conflict, InputError, NotFound
 from ak_guard.listing import KeyFilter
@@ -57,7 +58,7 @@ class GroupDraft:
             "\n".join(group.routes),
             "\n".join(map(str, group.limits)),
             "\n".join(map(str, group.shared_limits)),
-            multiplier_text(group.multiplier),
+            documents.multiplier(group.multiplier),
             group.enabled,
         )
 
@@ -92,7 +93,7 @@ async def _card(visit: Visit, group: Group, *, stored: bool) -> Card:
         counts.disabled,
         counts.expired,
         each,
-        multiplier_text(group.multiplier),
+        documents.multiplier(group.multiplier),
         await _shared(visit, group),
     )
 

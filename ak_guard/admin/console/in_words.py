@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from ak_guard import documents
 from ak_guard.address import IPSet
 
 if TYPE_CHECKING:
@@ -97,14 +97,8 @@ def _group(rules: Spoken, tongue: Tongue) -> Iterator[Sentence]:
     else:
         yield Sentence("gate", tongue.say("May call %(routes)s, nothing else.", routes=tongue.listed(group.routes)))
     if group.multiplier != 1:
-        words = tongue.say("Each unit of cost counts %(times)s times.", times=multiplier_text(group.multiplier))
+        words = tongue.say("Each unit of cost counts %(times)s times.", times=documents.multiplier(group.multiplier))
         yield Sentence("gauge", words)
-
-
-def multiplier_text(value: Fraction) -> str:
-    """`2`, `0.5`, and `1/3` where no decimal is exact."""
-    text = f"{float(value):.15g}"
-    return text if Fraction(text) == value else str(value)
 
 
 def _addresses(rules: Spoken, tongue: Tongue) -> Iterator[Sentence]:
@@ -212,11 +206,6 @@ def nobody_may_call(allow: tuple[str, ...], deny: tuple[str, ...]) -> bool:
         return False
     denied = IPSet(deny)
     return IPSet((*allow, *deny)) == denied
-
-
-def limits_text(limits: Sequence[Limit]) -> str:
-    """Limits as they are typed: `1000/5h, 3000/1d`."""
-    return ", ".join(str(limit) for limit in limits)
 
 
 def _warning(words: Markup) -> Sentence:

@@ -27,8 +27,6 @@ DRAFTS: Final = {
     "tight-budget": Draft(expires="90d", quota="2,000", windows=_SLOW),
     "blank": Draft(),
 }
-#: Fields that only a person can fill in, by template.
-NEEDS: Final = {"fixed-server": "allow_ips"}
 
 
 @dataclass(frozen=True, slots=True)

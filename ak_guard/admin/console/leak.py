@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from starlette.responses import Response
@@ -251,9 +251,8 @@ def _since(visit: Visit) -> datetime | None:
     if chosen in SINCES:
         return tongue.now - timedelta(seconds=parse_duration(chosen))
     try:
-        read = datetime.fromisoformat(visit.given("since_date") if chosen == "date" else chosen)
-        moment = (read if read.tzinfo else read.replace(tzinfo=tongue.zone)).astimezone(UTC)
-    except (ValueError, OverflowError):
+        moment = tongue.read(visit.given("since_date") if chosen == "date" else chosen)
+    except ValueError:
         return None
     return moment if tongue.now - timedelta(days=365) < moment <= tongue.now else None
 

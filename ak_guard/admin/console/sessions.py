@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cachetools import TTLCache
 from itsdangerous import BadSignature, URLSafeSerializer
 
-from ak_guard.address import parse_address
+from ak_guard.address import bucket_of
 from ak_guard.admin.turns import Turns
 
 if TYPE_CHECKING:
@@ -122,21 +122,16 @@ class Sessions:
 
     def turn_of(self, client: str | None) -> asyncio.Lock:
         """Held while a token of this address is looked at and counted."""
-        return self._turns.of(_bucket(client))
+        return self._turns.of(bucket_of(client))
 
     def is_closed_to(self, client: str | None) -> bool:
         """Whether an address has tried too many wrong tokens in the last minute."""
-        return self._failures.get(_bucket(client), 0) >= FAILURES
+        return self._failures.get(bucket_of(client), 0) >= FAILURES
 
     def failed(self, client: str | None) -> None:
         """Count a wrong token. The minute goes on from the newest."""
-        bucket = _bucket(client)
+        bucket = bucket_of(client)
         self._failures[bucket] = self._failures.get(bucket, 0) + 1
-
-
-def _bucket(client: str | None) -> str:
-    address = None if client is None else parse_address(client)
-    return "unknown" if address is None else address.bucket
 
 
 def _text(signed: Any) -> str:

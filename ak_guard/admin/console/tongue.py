@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gettext
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -15,7 +16,7 @@ from ak_guard.notation import known_zone
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from datetime import datetime, tzinfo
+    from datetime import tzinfo
 
 #: The languages there are, each under the name that its readers know, with the value of `lang` (BCP 47).
 LANGUAGES: Final = {"en": ("English", "en"), "zh": ("中文", "zh-Hans")}
@@ -130,6 +131,14 @@ class Tongue:
         if there.year == self.local(self.now).year:
             return self.say("%(day)s %(month)s", **parts)
         return self.say("%(day)s %(month)s %(year)s", **parts, year=str(there.year))
+
+    def read(self, typed: str) -> datetime:
+        """What somebody typed, in UTC: ISO 8601, of this zone where it names none. Raises `ValueError`."""
+        read = datetime.fromisoformat(typed)
+        try:
+            return (read if read.tzinfo else read.replace(tzinfo=self.zone)).astimezone(UTC)
+        except OverflowError:
+            raise ValueError("a moment outside of all calendars") from None
 
     def moment(self, moment: datetime) -> Markup:
         """`today 11:20`, `Thu 22 Oct 2026, 14:05`."""
