@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from ak_guard import BackendError, Group, KeyManager
+from ak_guard import Group, KeyManager
 from ak_guard.admin.console.app import POLICY
 from ak_guard.admin.console.sessions import FAILURES, Sessions
 from ak_guard.admin.tokens import AdminIdentity
@@ -419,40 +419,6 @@ async def test_what_people_type_is_never_markup(at: Visitor) -> None:
     assert name in at.text
     await at.go("/?q=<script>")
     assert "<script>" not in at.page.text.partition("<main")[2]
-
-
-class Flaky(MemoryBackend):
-    """A store that can go away."""
-
-    away = False
-
-    def __getattribute__(self, name: str) -> Any:
-        asked = name in {"walk", "count", "get", "list_groups", "change", "tokens"}
-        if asked and object.__getattribute__(self, "away"):
-            raise BackendError("the store is away")
-        return object.__getattribute__(self, name)
-
-
-async def test_a_store_that_is_away_is_told_and_no_page_breaks(clock: ManualClock) -> None:
-    backend = Flaky()
-    async with KeyManager(backend, clock=clock) as keys, visitor(keys, clock) as at:
-        key = (await keys.create("prod-api")).key
-        token = await at.sign_in()
-        form = at.page
-        backend.away = True
-        for path in ("/", "/groups", "/settings", f"/keys/{key.id}"):
-            answer = await at.go(path)
-            assert answer.status_code == 503
-            assert "The database does not answer." in at.words
-        at.page = form
-        assert (await at.send(f"/keys/{key.id}/disable")).status_code == 503
-        at.client.cookies.clear()
-        await at.go("/sign-in")
-        assert (await at.send("/sign-in", {"token": token})).status_code == 503
-        backend.away = False
-        await at.go("/sign-in")
-        assert (await at.send("/sign-in", {"token": token})).url.path == "/"
-        assert (await keys.get(key.id)).enabled
 
 
 async def test_the_keys_that_end_soonest_are_named_wherever_they_stand(at: Visitor, clock: ManualClock) -> None:

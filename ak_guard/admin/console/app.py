@@ -12,9 +12,22 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.routing import Route
 
-from ak_guard.admin.console import actions, assets, audit, bulk, create, edit, entrance, groups, leak, preferences
+from ak_guard.admin.console import (
+    actions,
+    assets,
+    audit,
+    bulk,
+    create,
+    edit,
+    entrance,
+    groups,
+    leak,
+    messages,
+    preferences,
+)
 from ak_guard.admin.console import key as key_page
 from ak_guard.admin.console import keys as key_list
+from ak_guard.admin.console.away import away
 from ak_guard.admin.console.cookies import DOOR_COOKIE, SESSION_COOKIE
 from ak_guard.admin.console.sessions import Sessions
 from ak_guard.admin.console.templating import templates
@@ -24,7 +37,6 @@ from ak_guard.errors import AkGuardError, BackendError, BudgetError, Conflict, I
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from markupsafe import Markup
     from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -141,16 +153,19 @@ class _Page:
             await _recognise(visit)
             if writes:
                 if not await _read_form(visit):
-                    return await _too_large(visit)
+                    return await messages.too_large(visit)
                 if not _is_own(visit):
-                    return await _foreign(visit)
+                    return await messages.foreign(visit)
             if self._public:
                 return await self._handler(writes)(visit)
+            if visit.unsure and not (writes and self._write_role == "view"):
+                # Who may do this cannot be asked. What only this browser keeps can still be chosen, and signing out.
+                return await away(visit)
             if visit.who is None:
                 # A form sent after the session has ended leads back to the page that it stood on.
                 return visit.go("/sign-in", next=visit.given("back") or visit.here if not writes else None)
             if not visit.may(self._write_role if writes else self._read_role):
-                return await _forbidden(visit)
+                return await messages.forbidden(visit)
             return await self._handler(writes)(visit)
         except AkGuardError as error:
             return await _failed(visit, error)
@@ -166,26 +181,32 @@ async def _failed(visit: Visit, error: AkGuardError) -> Response:
     """What went wrong, as a page."""
     match error:
         case NotFound():
-            return await _missing(visit)
+            return await messages.missing(visit)
         case InputError():
-            return await _refused(visit, error)
+            return await messages.refused(visit, error)
         case Conflict():
-            return await _overtaken(visit)
+            return await messages.overtaken(visit)
         case BackendError() | BudgetError():
             log.error("the console could not answer: %s", error)
-            return await _away(visit)
+            return await away(visit)
     # Such as counters that lie elsewhere than those of the running apps.
-    return await _misplaced(visit, error)
+    return await messages.misplaced(visit, error)
 
 
 async def _recognise(visit: Visit) -> None:
     session = visit.console.sessions.read(visit.request.cookies.get(SESSION_COOKIE))
     if session is None:
         return
-    # Asked each time, so that a token that is revoked ends its sessions too.
-    who = await visit.console.tokens.named(session.token_id)
+    people = visit.console.memory.people
+    try:
+        # Asked each time, so that a token that is revoked ends its sessions too.
+        who = await visit.console.tokens.named(session.token_id)
+    except BackendError as error:
+        log.error("the console could not ask who is signed in: %s", error)
+        visit.unsure, who = True, people.get(session.id)
     if who is not None:
         visit.session, visit.who = session, who
+        people[session.id] = who
 
 
 async def _read_form(visit: Visit) -> bool:
@@ -208,64 +229,10 @@ def _is_own(visit: Visit) -> bool:
 def _not_found(console: Console) -> Callable[[Request, Exception], Awaitable[Response]]:
     async def answer(request: Request, _: Exception) -> Response:
         visit = Visit(request, console)
-        try:
-            await _recognise(visit)
-        except BackendError:
-            visit.who = None
-        return await _missing(visit)
+        await _recognise(visit)
+        return await messages.missing(visit)
 
     return answer
-
-
-async def _message(visit: Visit, status: int, head: Markup, text: Markup, *, again: bool = False) -> Response:
-    return await visit.page("message.html", status=status, head=head, text=text, again=again, nav="")
-
-
-async def _missing(visit: Visit) -> Response:
-    say = visit.tongue.say
-    return await _message(visit, 404, say("There is no such page"), say("What stood here may have been deleted."))
-
-
-async def _refused(visit: Visit, error: InputError) -> Response:
-    """What no form of the console sends, so that it has no field to stand at."""
-    text = visit.tongue.say("%(field)s: %(problem)s", field=error.field, problem=visit.tongue.told(error.problem))
-    return await _message(visit, 422, visit.tongue.say("Nothing was changed."), text)
-
-
-async def _overtaken(visit: Visit) -> Response:
-    say = visit.tongue.say
-    text = say("Nothing was changed. Open the page again to see how it is now.")
-    return await _message(visit, 409, say("Somebody else changed this meanwhile"), text)
-
-
-async def _misplaced(visit: Visit, error: AkGuardError) -> Response:
-    """A thing that cannot work as this console is set up; the text names the setting."""
-    return await _message(visit, 409, visit.tongue.say("Nothing was changed."), visit.tongue.told(str(error)))
-
-
-async def _forbidden(visit: Visit) -> Response:
-    say = visit.tongue.say
-    text = say("It may look, and nothing else. Somebody with a token of a higher role can.")
-    return await _message(visit, 403, say("Your token may not do this"), text)
-
-
-async def _foreign(visit: Visit) -> Response:
-    say = visit.tongue.say
-    text = say("Nothing was changed. Open the page again and send it from there.")
-    return await _message(visit, 403, say("This form is too old"), text)
-
-
-async def _too_large(visit: Visit) -> Response:
-    say = visit.tongue.say
-    return await _message(visit, 413, say("This form is too large"), say("Nothing was changed."))
-
-
-async def _away(visit: Visit) -> Response:
-    say = visit.tongue.say
-    text = say(
-        "Running apps go on with the keys they know, for a minute unless they are set otherwise. Nothing was changed."
-    )
-    return await _message(visit, 503, say("The database does not answer."), text, again=True)
 
 
 class _Headers:

@@ -60,6 +60,7 @@ async def sign_out(visit: Visit) -> Response:
         if visit.given("everywhere"):
             visit.console.sessions.end_everywhere(visit.session.token_id)
         visit.console.sessions.end(visit.session)
+        visit.console.memory.forget(visit.session.id)
     response = visit.go("/sign-in")
     visit.drop_cookie(response, SESSION_COOKIE)
     return response

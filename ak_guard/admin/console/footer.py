@@ -30,6 +30,7 @@ async def footer_of(visit: Visit) -> Footer | None:
         workers = await visit.keys.workers()
     except BackendError:
         return None
+    visit.console.memory.workers_seen(workers)
     return footer(workers, visit.tongue)
 
 

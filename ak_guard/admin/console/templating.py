@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from ak_guard.admin.console.visit import Visit
 
 ROOM: Final = Path(__file__).parent
+# What a button says that would change something and cannot; the banner has this id.
+_OFF: Final = Markup(' disabled aria-describedby="stale"')
 
 
 @cache
@@ -53,6 +55,7 @@ class Templates:
             href=visit.href,
             asset=lambda file: Markup(f"{visit.href('/static/' + file)}?v={self._assets[file].mark}"),  # noqa: S704  # a digest
             here=visit.here,
+            this_page=visit.root + visit.here,
             other=visit.other_language,
             who=visit.who,
             may_edit=visit.may("edit"),
@@ -61,6 +64,7 @@ class Templates:
             theme=cookies.get(THEME_COOKIE) if cookies.get(THEME_COOKIE) in {"light", "dark"} else None,
             shortcuts=cookies.get(SHORTCUTS_COOKIE) != "off",
             version=self._version,
+            off=_OFF if values.get("stale") else Markup(),
             nav=values.pop("nav", "keys"),
             **values,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gettext
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -169,6 +169,10 @@ class Tongue:
         if days >= 7 or not hours:
             return self.count("%(n)s day", "%(n)s days", round(whole / _DAY))
         return self.say("%(n)s d %(h)s h", n=days, h=hours)
+
+    def after(self, seconds: float) -> datetime:
+        """The moment that lies so many seconds ahead of the page."""
+        return self.now + timedelta(seconds=seconds)
 
     def until(self, moment: datetime) -> Markup:
         return self.span((moment - self.now).total_seconds())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
@@ -13,6 +14,7 @@ from markupsafe import Markup
 from starlette.datastructures import FormData
 from starlette.responses import HTMLResponse, RedirectResponse
 
+from ak_guard.admin.console.away import Memory, Shown
 from ak_guard.admin.console.cookies import DOOR_COOKIE, LANGUAGE_COOKIE, ZONE_COOKIE
 from ak_guard.admin.console.footer import footer_of
 from ak_guard.admin.console.tongue import LANGUAGES, Tongue, chosen_language, zone_named
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from ak_guard.admin.console.away import Stale
     from ak_guard.admin.console.leak import Kept
     from ak_guard.admin.console.sessions import Session, Sessions
     from ak_guard.admin.console.templating import Templates
@@ -80,6 +83,10 @@ class Console:
 
     #: Reports of leaks, without their secrets, by the form that they came of.
     leaks: TTLCache[str, Kept] = field(default_factory=lambda: TTLCache(1_000, _MADE_SECONDS))
+    memory: Memory = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.memory = Memory(self.clock)
 
     def now(self) -> datetime:
         return datetime.fromtimestamp(self.clock(), UTC)
@@ -93,6 +100,8 @@ class Visit:
         self.console: Console = console
         self.session: Session | None = None
         self.who: AdminIdentity | None = None
+        #: The store did not answer when it was asked who this is; then it is whoever it was last.
+        self.unsure: bool = False
         self.form: FormData = FormData()
         cookies = request.cookies
         self.tongue: Tongue = Tongue(
@@ -173,17 +182,21 @@ class Visit:
     async def page(self, template: str, *, status: int = 200, **values: Any) -> Response:
         """A whole page. What is sent is never stored by a browser or a proxy."""
         note = values.pop("note", None) or self.console.notes.get(self.asked("told"))
-        body = self.console.templates.render(
-            template,
-            self,
-            note=note,
-            workers=await footer_of(self) if self.who else None,
-            **values,
-        )
+        footer = await footer_of(self) if self.who and not self.unsure else None
+        if status == HTTPStatus.OK and self.request.method == "GET":
+            self.console.memory.keep(self, Shown(template, dict(values), footer, self.tongue.now))
+        body = self.console.templates.render(template, self, note=note, workers=footer, stale=None, **values)
         response = HTMLResponse(body, status, headers={"cache-control": "no-store"})
         if self._door is not None and self.session is None:
             self.set_cookie(response, DOOR_COOKIE, self._door, None)
         return response
+
+    def shown_again(self, shown: Shown, stale: Stale) -> Response:
+        """A page as it was made earlier, under a banner that says so, with every button that changes something off."""
+        body = self.console.templates.render(
+            shown.template, self, note=None, workers=shown.footer, stale=stale, **shown.values
+        )
+        return HTMLResponse(body, HTTPStatus.SERVICE_UNAVAILABLE, headers={"cache-control": "no-store"})
 
     def go(self, path: str, note: Note | None = None, **query: str | None) -> Response:
         """On to another page, which tells what became of it."""

@@ -36,10 +36,10 @@
   addEventListener("submit", e => {
     const button = e.submitter;
     if (e.defaultPrevented || e.target.method !== "post" || !button) return;
-    setTimeout(() => { button.disabled = true; }, 0);
+    setTimeout(() => { button.disabled = true; button.dataset.pressed = ""; }, 0);
     setTimeout(() => tell(body.dataset.waiting), 1000);
   });
-  addEventListener("pageshow", e => { if (e.persisted) $$("button[disabled]").forEach(b => { b.disabled = false; }); });
+  addEventListener("pageshow", e => { if (e.persisted) $$("button[data-pressed]").forEach(b => { b.disabled = false; }); });
 
   // Selecting keys.
   const bulk = $(".bulk"), boxes = $$("tbody .c-sel input"), all = $("#all");
