@@ -332,6 +332,7 @@ async def test_the_list_tells_state_expiry_and_budgets(at: Visitor) -> None:
     assert "of 100 0% 100 left" in row
     assert "5 h 0% not started. 0 used, 10 of 10 left 1 day 0% not started" in row
     assert "ends in 3 days" in at.words
+    assert 'datetime="2027-01-18T08:00:00Z" data-left>3 days</time>' in at.page.text
     assert "dev-local ends in 3 days, on" in at.words
 
 

@@ -215,3 +215,30 @@ def test_what_is_typed_is_read_back_while_it_is_typed(look: Any) -> None:
     page.fill("#allow_ips", "10.0.0.0/33")
     expect(page.locator("#words .bad")).to_contain_text("Line 1 is not an address: 10.0.0.0/33.")
     visit.check()
+
+
+@pytest.mark.parametrize(("language", "minutes"), [("en", r"(\d+) min$"), ("zh", r"(\d+) ?分")])
+def test_the_time_to_a_reset_goes_on_by_the_server_s_clock(look: Any, language: str, minutes: str) -> None:
+    visit: Visit = look(language)
+    page = visit.page
+    # The clock of this browser is wrong by years, as some are.
+    page.clock.install(time="2031-05-06T07:08:09Z")
+    visit.sign_in()
+    visit.go("/?q=prod-web")
+    left = page.locator("table.keys .c-win .g.full time")
+
+    def in_minutes() -> int:
+        text = left.inner_text()
+        found = re.search(minutes, text)
+        hours = re.search(r"(\d+) ?(?:h|小时|时)", text)
+        assert found or hours, text
+        return (60 * int(hours[1]) if hours else 0) + (int(found[1]) if found else 0)
+
+    before = in_minutes()
+    assert 240 < before <= 300
+    page.clock.fast_forward(31 * 60_000)
+    assert before - 32 <= in_minutes() <= before - 30
+    page.clock.fast_forward(6 * 3_600_000)
+    assert re.search(r"\b0 ?[s秒]", left.inner_text())
+    assert page.locator("#live").inner_text() == ""
+    visit.check()

@@ -64,6 +64,7 @@ class Templates:
             theme=cookies.get(THEME_COOKIE) if cookies.get(THEME_COOKIE) in {"light", "dark"} else None,
             shortcuts=cookies.get(SHORTCUTS_COOKIE) != "off",
             version=self._version,
+            spans="|".join(visit.tongue.span_patterns()),
             off=_OFF if values.get("stale") else Markup(),
             nav=values.pop("nav", "keys"),
             **values,

@@ -170,12 +170,28 @@ class Tongue:
             return self.count("%(n)s day", "%(n)s days", round(whole / _DAY))
         return self.say("%(n)s d %(h)s h", n=days, h=hours)
 
+    def span_patterns(self) -> list[Markup]:
+        """The seven shapes of `span` in its own order, for a script that counts on: `%n` is the greater part."""
+        say = self.say
+        return [
+            say("%(n)s s", n="%n"),
+            say("%(n)s min", n="%n"),
+            say("%(n)s h", n="%n"),
+            say("%(n)s h %(m)s min", n="%n", m="%m"),
+            say("%(n)s d %(h)s h", n="%n", h="%m"),
+            self.count("%(n)s day", "%(n)s days", 1, n="%n"),
+            self.count("%(n)s day", "%(n)s days", 2, n="%n"),
+        ]
+
     def after(self, seconds: float) -> datetime:
         """The moment that lies so many seconds ahead of the page."""
         return self.now + timedelta(seconds=seconds)
 
     def until(self, moment: datetime) -> Markup:
-        return self.span((moment - self.now).total_seconds())
+        """How long it is until then, in an element in which a script goes on counting."""
+        exact = f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        span = self.span((moment - self.now).total_seconds())
+        return Markup('<time datetime="{}" data-left>{}</time>').format(exact, span)
 
     def ago(self, moment: datetime) -> Markup:
         """`just now`, `4 s ago`, `26 min ago`, `yesterday`, `12 days ago`."""

@@ -41,6 +41,22 @@
   });
   addEventListener("pageshow", e => { if (e.persisted) $$("button[data-pressed]").forEach(b => { b.disabled = false; }); });
 
+  // Times that are left go on, by the server's clock. They are never announced.
+  const ends = $$("time[data-left]"), ahead = Date.now() - Number(body.dataset.now), spans = body.dataset.spans.split("|");
+  const span = seconds => {
+    const minutes = Math.ceil(seconds / 60), hours = Math.round(seconds / 3600), days = Math.round(seconds / 86400);
+    const said = (at, n, m) => spans[at].replace("%n", n).replace("%m", m);
+    if (seconds < 60) return said(0, seconds);
+    if (minutes < 60) return said(1, minutes);
+    if (minutes < 1440) return minutes % 60 ? said(3, Math.floor(minutes / 60), minutes % 60) : said(2, minutes / 60);
+    return hours >= 168 || hours % 24 === 0 ? said(days === 1 ? 5 : 6, days) : said(4, Math.floor(hours / 24), hours % 24);
+  };
+  const tick = () => ends.forEach(end => {
+    const text = span(Math.max(0, Math.ceil((Date.parse(end.dateTime) - Date.now() + ahead) / 1000)));
+    if (end.textContent !== text) end.textContent = text;
+  });
+  if (ends.length) setInterval(tick, 1000);
+
   // Selecting keys.
   const bulk = $(".bulk"), boxes = $$("tbody .c-sel input"), all = $("#all");
   if (bulk && boxes.length) {
