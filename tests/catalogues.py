@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CONSOLE: Final = LOCALES.parent
-KEYWORDS: Final = {"say": None, "count": (1, 2)}
+KEYWORDS: Final = {"say": None, "count": (1, 2), "sayable": None}
 _OPTIONS: Final = {"silent": "false", "trimmed": "true"}
 
 

@@ -15,6 +15,7 @@ from ak_guard.admin.console.charts import Column, drawn, step_for
 from ak_guard.admin.console.draft import draft_of, read, window_text
 from ak_guard.admin.console.gauges import gauges_of, length_of, window_gauge
 from ak_guard.admin.console.in_words import Spoken, in_words, reachable
+from ak_guard.admin.console.problems import problem_words
 from ak_guard.admin.console.rows import row_of
 from ak_guard.admin.console.tongue import Tongue, chosen_language
 from ak_guard.admin.console.usage import sliced
@@ -270,7 +271,7 @@ def test_moments_and_spans_in_both_languages() -> None:
 
 def test_what_is_put_into_a_sentence_is_escaped() -> None:
     assert "<" not in EN.say("Delete %(name)s", name="<b>")
-    assert EN.told("<img> is no route") == "&lt;img&gt; is no route"
+    assert problem_words("<img> is no route", EN) == "&lt;img&gt; is no route"
 
 
 def test_every_message_has_a_translation_and_the_compiled_catalogue_is_new() -> None:

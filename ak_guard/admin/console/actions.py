@@ -8,6 +8,7 @@ from ak_guard.admin.console import key as key_page
 from ak_guard.admin.console.create import show_secret, shown_before
 from ak_guard.admin.console.draft import metadata_with
 from ak_guard.admin.console.key import as_grace
+from ak_guard.admin.console.problems import problem_words
 from ak_guard.admin.console.visit import Action, Made, Note
 from ak_guard.admin.console.waiting import WAIT_SECONDS, confirmation_note, confirmed_words, silent_words
 from ak_guard.errors import InputError
@@ -111,5 +112,8 @@ async def stored(visit: Visit) -> Response:
     try:
         await visit.keys.update(key.id, metadata=metadata_with(key.metadata, text[:200] or None))
     except InputError as error:
-        return visit.go(f"/keys/{key.id}", Note("bad", say("Not kept: %(problem)s.", problem=error.problem)))
+        return visit.go(
+            f"/keys/{key.id}",
+            Note("bad", say("Not kept: %(problem)s.", problem=problem_words(error.problem, visit.tongue))),
+        )
     return visit.go(f"/keys/{key.id}")

@@ -15,6 +15,7 @@ from ak_guard.admin.console.draft import (
 )
 from ak_guard.admin.console.fields import fields_of
 from ak_guard.admin.console.kinds import DRAFTS, kinds
+from ak_guard.admin.console.problems import problem_words
 from ak_guard.admin.console.visit import Made
 from ak_guard.errors import InputError, Repeated
 from ak_guard.leaks import variable_of
@@ -58,7 +59,7 @@ async def act(visit: Visit) -> Response:
     except Repeated as repeated:
         return await _made_before(visit, repeated.key_id)
     except InputError as error:
-        problem = Problem(error.field, visit.tongue.told(error.problem), error.field)
+        problem = Problem(error.field, problem_words(error.problem, visit.tongue), error.field)
         return await _form(visit, draft, kind=visit.given("template"), problems=[problem])
     return await show_secret(visit, issued, lead=visit.tongue.say("The key exists and works now."))
 

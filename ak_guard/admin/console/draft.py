@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from ak_guard import custom_keys, inputs
+from ak_guard.admin.console.problems import problem_words
 from ak_guard.errors import InputError
 from ak_guard.keys import holds_minted
 from ak_guard.notation import parse_duration
@@ -290,7 +291,7 @@ class _Reader:
         try:
             return Limit.parse(f"{amount} {row.unit}/{row.length}{anchor}")
         except InputError as error:
-            self._wrong("windows", self._tongue.told(error.problem), f"length-{number}")
+            self._wrong("windows", problem_words(error.problem, self._tongue), f"length-{number}")
             return None
 
     def custom_key(self, typed: str, *, peppered: bool) -> None:
@@ -300,7 +301,7 @@ class _Reader:
             custom_keys.check(typed, peppered=peppered)
         except InputError as error:
             text = self._tongue.say(
-                "This text cannot be a key: it %(problem)s.", problem=self._tongue.told(error.problem)
+                "This text cannot be a key: it %(problem)s.", problem=problem_words(error.problem, self._tongue)
             )
             self._wrong("key", text)
         self._rules.key = typed
@@ -344,9 +345,3 @@ def metadata_with(current: Mapping[str, Any], stored_in: str | None) -> dict[str
 def spare(windows: Sequence[WindowText]) -> list[WindowText]:
     """The rows to show: what is there, and one to fill in; three where there is none."""
     return [*windows, *[WindowText()] * (1 if windows else 3)]
-
-
-# What is said of a custom key that cannot be one, where no number stands in it:
-# say("may only hold letters, digits and _ . -") say("is a placeholder that everybody knows")
-# say("has the shape of a generated key; leave it out to have one generated") say("is already in use")
-# say("is made of words, keyboard runs or repetitions; add random characters")

@@ -9,6 +9,7 @@ from ak_guard.admin.console.create import error_head
 from ak_guard.admin.console.draft import Problem, draft_from, draft_of, metadata_with, read, with_address
 from ak_guard.admin.console.fields import fields_of
 from ak_guard.admin.console.lockout import locked_out
+from ak_guard.admin.console.problems import problem_words
 from ak_guard.admin.console.visit import Note
 from ak_guard.errors import Conflict, InputError
 from ak_guard.versions import version_of
@@ -63,7 +64,7 @@ async def act(visit: Visit) -> Response:
     except Conflict:
         return await _overtaken(visit, await visit.keys.get(key.id), draft)
     except InputError as error:
-        problem = Problem(error.field, visit.tongue.told(error.problem), error.field)
+        problem = Problem(error.field, problem_words(error.problem, visit.tongue), error.field)
         return await _form(visit, key, draft, lock=lock, problems=[problem])
     head = visit.tongue.say("Saved. Running apps follow within a second.")
     return visit.go(f"/keys/{key.id}", Note("good", head))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from ak_guard.admin.console.gauges import length_of
+from ak_guard.admin.console.problems import problem_words
 from ak_guard.admin.console.reasons import reason
 from ak_guard.errors import AkGuardError, InputError
 from ak_guard.replies import TABLE
@@ -101,7 +102,7 @@ async def explained(
     except ValueError as error:
         words = tongue.say("“%(typed)s” is not a whole number of units.", typed=ask.cost[:40])
         if isinstance(error, InputError) and error.field != "cost":
-            words = tongue.say("This cannot be read: %(problem)s.", problem=error.problem)
+            words = tongue.say("This cannot be read: %(problem)s.", problem=problem_words(error.problem, tongue))
         return Explained(False, words, words, None, "", (), words)
     except AkGuardError:
         words = tongue.say("The counters do not answer.")

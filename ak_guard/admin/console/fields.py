@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from markupsafe import escape
@@ -17,7 +18,7 @@ from ak_guard.notation import parse_duration
 from ak_guard.records import DEFAULT_GROUP, ApiKey, Group
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from markupsafe import Markup
 
@@ -48,6 +49,7 @@ class Fields:
     windows: list[WindowText]
     units: list[Option]
     anchors: list[Option]
+    other_anchor: Callable[[str], Markup]
     tag: str
     names: tuple[str, ...]
     least_key_length: int
@@ -60,7 +62,7 @@ class Fields:
     def anchors_for(self, row: WindowText) -> list[Option]:
         """The ways a window may begin, with whatever this row says already."""
         known = [option.value for option in self.anchors]
-        extra = [] if row.anchor in known else [Option(row.anchor, escape(row.anchor), False)]
+        extra = [] if row.anchor in known else [Option(row.anchor, self.other_anchor(row.anchor), False)]
         return [Option(it.value, it.word, it.value == row.anchor) for it in (*self.anchors, *extra)]
 
 
@@ -79,6 +81,7 @@ async def fields_of(visit: Visit, draft: Draft, rules: Rules, problems: Sequence
         windows=spare(draft.windows),
         units=[Option("units", tongue.say("units in"), False), Option("requests", tongue.say("requests in"), False)],
         anchors=_anchors(tongue),
+        other_anchor=partial(_other_anchor, tongue),
         tag=tag_of(ApiKey("", draft.name)),
         names=SUGGESTED_NAMES,
         least_key_length=(
@@ -145,6 +148,11 @@ def _anchors(tongue: Tongue) -> list[Option]:
         words = say("by the calendar (%(zone)s)", zone=tongue.zone_name)
         anchors.append(Option(f"calendar {tongue.zone_name}", words, False))
     return [*anchors, Option("sliding", say("sliding"), False)]
+
+
+def _other_anchor(tongue: Tongue, anchor: str) -> Markup:
+    kind, _, zone = anchor.partition(" ")
+    return tongue.say("by the calendar (%(zone)s)", zone=zone) if kind == "calendar" and zone else escape(anchor)
 
 
 def _allow_says(rules: Rules, visit: Visit) -> Markup | None:

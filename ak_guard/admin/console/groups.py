@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ak_guard import documents
 from ak_guard.admin.console.gauges import Gauge, window_gauge
 from ak_guard.admin.console.in_words import limit_words
+from ak_guard.admin.console.problems import problem_words
 from ak_guard.admin.console.visit import Note
 from ak_guard.errors import BudgetError, ConfigurationError, Conflict, InputError, NotFound
 from ak_guard.listing import KeyFilter
@@ -249,7 +250,7 @@ async def _form(
         draft=draft,
         new=new,
         problem=problem,
-        problem_text=None if problem is None else visit.tongue.told(problem.problem),
+        problem_text=None if problem is None else problem_words(problem.problem, visit.tongue),
         warnings=warnings,
         delete_problem=delete_problem,
         stored=saved is not None,

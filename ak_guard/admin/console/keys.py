@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from ak_guard.admin.console.rows import Row, row_of
 from ak_guard.errors import BudgetError, ConfigurationError, InputError
-from ak_guard.listing import KeyCounts, KeyFilter
+from ak_guard.listing import NO_ENVIRONMENT, KeyCounts, KeyFilter
 from ak_guard.records import ENVIRONMENTS
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def wanted(visit: Visit) -> KeyFilter:
         group=visit.asked("group") or None,
         owner=visit.asked("owner") or None,
         state=state,
-        environment=environment if environment in (*ENVIRONMENTS, "none") else None,
+        environment=environment if environment in (*ENVIRONMENTS, NO_ENVIRONMENT) else None,
     )
 
 
@@ -221,7 +221,8 @@ def _looked_for(where: KeyFilter, tongue: Tongue) -> Markup:
     if where.state:
         parts.append(tongue.say("one state"))
     if where.environment:
-        parts.append(tongue.say("environment %(name)s", name=where.environment))
+        name = tongue.say("none in the name") if where.environment == NO_ENVIRONMENT else where.environment
+        parts.append(tongue.say("environment %(name)s", name=name))
     return tongue.listed(parts)
 
 

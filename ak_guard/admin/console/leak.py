@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from starlette.responses import Response
 
 from ak_guard.admin.console.fields import Option
+from ak_guard.admin.console.problems import problem_words
 from ak_guard.admin.console.usage import new_places
 from ak_guard.admin.console.visit import Made
 from ak_guard.admin.console.waiting import WAIT_SECONDS, confirmed_words, silent_words
@@ -166,7 +167,8 @@ async def _done(visit: Visit, once: str, kept: Kept, report: LeakReport) -> Resp
         secret=secret,
         env_line=f"{report.variable}={secret}",
         confirmed=_confirmed(report, tongue),
-        why_none=tongue.told(report.why_none),
+        why_none=problem_words(report.why_none, tongue),
+        problems=[problem_words(problem, tongue) for problem in report.problems],
         calls=_calls(report, tongue),
         new_calls=sum(place.calls for place in report.new_addresses),
         new_cost=sum(place.cost for place in report.new_addresses),
@@ -255,8 +257,3 @@ def _since(visit: Visit) -> datetime | None:
     except ValueError:
         return None
     return moment if tongue.now - timedelta(days=365) < moment <= tongue.now else None
-
-
-# What the manager says where it makes no replacement:
-# say("it was not asked for") say("the key had expired") say("it could not be made; ask again")
-# say("not every running worker refuses the old key yet; ask again for the replacement when they do")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ak_guard.admin.console.history import field_words
+from ak_guard.admin.console.problems import problem_words
+
 if TYPE_CHECKING:
     from markupsafe import Markup
     from starlette.responses import Response
@@ -23,7 +26,9 @@ async def missing(visit: Visit) -> Response:
 
 async def refused(visit: Visit, error: InputError) -> Response:
     """What no form of the console sends, so that it has no field to stand at."""
-    text = visit.tongue.say("%(field)s: %(problem)s", field=error.field, problem=visit.tongue.told(error.problem))
+    tongue = visit.tongue
+    problem = problem_words(error.problem, tongue)
+    text = tongue.say("%(field)s: %(problem)s", field=field_words(error.field, tongue), problem=problem)
     return await message(visit, 422, visit.tongue.say("Nothing was changed."), text)
 
 
@@ -35,7 +40,7 @@ async def overtaken(visit: Visit) -> Response:
 
 async def misplaced(visit: Visit, error: AkGuardError) -> Response:
     """A thing that cannot work as this console is set up; the text names the setting."""
-    return await message(visit, 409, visit.tongue.say("Nothing was changed."), visit.tongue.told(str(error)))
+    return await message(visit, 409, visit.tongue.say("Nothing was changed."), problem_words(str(error), visit.tongue))
 
 
 async def forbidden(visit: Visit) -> Response:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ak_guard.admin.console.cookies import SHORTCUTS_COOKIE
+from ak_guard.admin.console.problems import problem_words
 from ak_guard.admin.console.visit import Made, Note
 from ak_guard.errors import ConfigurationError, InputError
 
@@ -138,7 +139,7 @@ async def create_token(visit: Visit) -> Response:
         )
     except InputError as error:
         del visit.console.made[once]
-        return await show(visit, problem=visit.tongue.told(error.problem))
+        return await show(visit, problem=problem_words(error.problem, visit.tongue))
     except BaseException:
         del visit.console.made[once]
         raise

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from ak_guard.notation import known_zone
 
@@ -94,10 +94,6 @@ class Tongue:
         """The form of a sentence that goes with `number`, which it may show as `%(n)s`."""
         text = Markup(_catalogue(self.code).ngettext(one, many, number))  # noqa: S704  # as above
         return text % self._shown({"n": number, **values})
-
-    def told(self, text: str) -> Markup:
-        """A text that may hold what somebody typed: in this language where the catalogue has it, always escaped."""
-        return escape(_catalogue(self.code).gettext(text))
 
     def _shown(self, values: dict[str, Any]) -> dict[str, Any]:
         return {name: self.number(value) if isinstance(value, int) else value for name, value in values.items()}
