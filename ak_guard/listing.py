@@ -26,6 +26,11 @@ NO_ENVIRONMENT: Final = "none"
 #: A key that ends within so many seconds is expiring.
 EXPIRING_SECONDS: Final = 7 * DAY
 
+#: A key that works and was not used for so many days should perhaps go.
+UNUSED_DAYS: Final = 90
+#: When a key was last used is kept for a little longer than this.
+MOST_UNUSED_DAYS: Final = 365
+
 _LONGEST_TEXT: Final = 1_000
 
 SortField = Literal["name", "created", "updated", "expires", "quota", "last_used"]
@@ -38,7 +43,8 @@ class KeyFilter(NamedTuple):
     """Which keys to list, all conditions together.
 
     `search` is part of the name or hint, whatever its case, or a whole id. `state` is one of `STATES`, `environment`
-    one that names can say (`production` …) or `none`. `used` says whether the key was ever presented.
+    one that names can say (`production` …) or `none`. `used` says whether the key was ever presented, `unused_days`
+    for how many days at least it was neither presented nor created.
     """
 
     search: str | None = None
@@ -49,6 +55,7 @@ class KeyFilter(NamedTuple):
     environment: str | None = None
     used: bool | None = None
     ids: tuple[str, ...] | None = None
+    unused_days: int | None = None
 
     def checked(self) -> KeyFilter:
         """Itself, when its words are such as can be asked for; raises `InputError` naming the field."""
@@ -60,6 +67,8 @@ class KeyFilter(NamedTuple):
         environments = (*ENVIRONMENTS, NO_ENVIRONMENT)
         if self.environment is not None and self.environment not in environments:
             raise InputError("environment", f"{self.environment!r} must be one of {', '.join(environments)}")
+        if self.unused_days is not None and not 1 <= self.unused_days <= MOST_UNUSED_DAYS:
+            raise InputError("unused_days", f"{self.unused_days} must be a number from 1 to {MOST_UNUSED_DAYS}")
         return self
 
 
@@ -106,12 +115,18 @@ class Place(NamedTuple):
 
 
 class Walk(NamedTuple):
-    """At most `limit` keys, those nearest beyond `place` first; with `back` the other way round."""
+    """At most `limit` keys, those nearest beyond `place` first; with `back` the other way round.
+
+    With `reach` a store need not look further than so many keys along the order of last uses, and finds fewer where
+    matching ones are rare. `matching` is how many match in all where that was counted.
+    """
 
     order: Order
     limit: int
     place: Place | None = None
     back: bool = False
+    reach: int | None = None
+    matching: int | None = None
 
     @property
     def descending(self) -> bool:
@@ -227,8 +242,14 @@ def matches(listed: ListedKey, where: KeyFilter, now: float) -> bool:
         and (where.ids is None or key.id in where.ids)
         and (where.environment is None or key.environment == wanted_environment)
         and (where.used is None or (listed.last_used_at is not None) == where.used)
+        and (where.unused_days is None or _is_unused(listed, now - where.unused_days * DAY))
         and (where.state is None or where.state in states_of(key, now))
     )
+
+
+def _is_unused(listed: ListedKey, before: float) -> bool:
+    known = (_seconds(listed.key.created_at), _seconds(listed.last_used_at))
+    return all(moment is None or moment < before for moment in known)
 
 
 def states_of(key: ApiKey, now: float) -> tuple[State, ...]:

@@ -27,6 +27,7 @@ from ak_guard.issued import Issued as Issued  # noqa: PLC0414  # it is what this
 from ak_guard.leaks import LeakReport, next_name
 from ak_guard.listing import (
     ALL_KEYS,
+    UNUSED_DAYS,
     KeyCounts,
     KeyFilter,
     KeyPage,
@@ -66,6 +67,10 @@ OMITTED: Final = _Omitted()
 
 #: How long `confirm` waits unless it is told otherwise, in seconds.
 CONFIRM_SECONDS: Final = 10.0
+
+# Usage was recorded until now where some was in so many seconds; so many keys are looked at for some that are unused.
+_RECORDED_LATELY: Final = 7 * DAY
+_LOOKED_THROUGH: Final = 2_000
 
 # A leak that is older is told by days.
 _BY_HOUR_SECONDS: Final = 30 * DAY
@@ -243,10 +248,35 @@ class KeyManager(History):
         order, where = Order.parse(sort), where.checked()
         place = None if after is None else read_cursor(after, order, "after")
         place = place if before is None else read_cursor(before, order, "before")
-        walk = Walk(order, limit, place, back=before is not None)
         now = self._clock()
-        found = await self.backend.walk(where, walk.one_more(), now=now)
-        return page_of(walk, found, where, await self.backend.count(where, now=now))
+        counts = await self.backend.count(where, now=now)
+        walk = Walk(order, limit, place, back=before is not None, matching=counts.of(where.state))
+        found = await self.backend.walk(where, walk.one_more(), now=now) if walk.matching else []
+        return page_of(walk, found, where, counts)
+
+    async def first(
+        self, where: KeyFilter = ALL_KEYS, *, sort: str = "-created", limit: int = 25, reach: int | None = None
+    ) -> Sequence[ListedKey]:
+        """The first keys of a list, uncounted, which costs little however many there are.
+
+        With `reach` some may be missed: in the order of last uses only so many keys are looked at.
+        """
+        inputs.page_size(limit)
+        walk = Walk(Order.parse(sort), limit, reach=reach)
+        return await self.backend.walk(where.checked(), walk, now=self._clock())
+
+    async def unused(self, *, days: int = UNUSED_DAYS, limit: int = 3) -> Sequence[ListedKey]:
+        """A few of the keys that work and were not used for so many days, those that never were first.
+
+        None unless usage was recorded all that time. Where there are very many keys only some are looked at; a page
+        with `unused_days` finds all.
+        """
+        recorded = await self.backend.recorded() if isinstance(self.backend, ReadsUsage) else None
+        now = self._clock()
+        if recorded is None or recorded[0] > now - days * DAY or recorded[1] < now - _RECORDED_LATELY:
+            return []
+        where = KeyFilter(state="active", unused_days=days)
+        return await self.first(where, sort="last_used", limit=limit, reach=_LOOKED_THROUGH)
 
     async def counts(self, where: KeyFilter = ALL_KEYS) -> KeyCounts:
         """How many keys match in each state, whatever state `where` names."""
@@ -456,17 +486,25 @@ class KeyManager(History):
         await self._counters.check()
         return Status.of(budget, await peek(budget, self._clock()), (await running([budget]))[0])
 
-    async def statuses(self, ids: Iterable[str]) -> dict[str, Status]:
-        """`status` of many keys, without those that are not there: each store is asked once for all of them."""
-        wanted = tuple(dict.fromkeys(inputs.key_id(key_id) for key_id in ids))
+    async def statuses(self, ids: Iterable[str | ApiKey]) -> dict[str, Status]:
+        """`status` of many keys by id, without those that are not there: each store is asked once for all of them.
+
+        A key that is given whole is not looked up again.
+        """
+        wanted = list(ids)
+        known = {key.id: key for key in wanted if isinstance(key, ApiKey)}
+        asked = dict.fromkeys(inputs.key_id(key_id) for key_id in wanted if not isinstance(key_id, ApiKey))
+        missing = tuple(key_id for key_id in asked if key_id not in known)
         if not wanted:
             return {}
         await self._counters.check()
         groups = {group.name: group for group in await self.backend.list_groups()}
-        found = await self.backend.walk(KeyFilter(ids=wanted), Walk(Order(), len(wanted)), now=self._clock())
+        if missing:
+            there = await self.backend.walk(KeyFilter(ids=missing), Walk(Order(), len(missing)), now=self._clock())
+            known |= {listed.key.id: listed.key for listed in there}
         budgets = {
             key.id: self._budget_in(key, group_of(key.group, self._groups, groups.get(key.group)))
-            for key in (listed.key for listed in found)
+            for key in known.values()
         }
         levels = await peek_all(list(budgets.values()), self._clock())
         crowds = await running(list(budgets.values()))

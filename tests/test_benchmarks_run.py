@@ -9,6 +9,7 @@ import pytest
 
 from tests.benchmarks import peers, sections
 from tests.benchmarks.harness import Case, Figure, Plan, WrongAnswer, measure, ratio
+from tests.benchmarks.list_page import list_page
 from tests.benchmarks.million import million
 from tests.benchmarks.ours import guarded
 from tests.benchmarks.rare import rare
@@ -62,6 +63,14 @@ async def test_keys_that_were_copied_within_a_database_are_keys() -> None:
         "sqlite, list a page within",
         "sqlite, cold look-up",
     ]
+
+
+async def test_the_page_of_keys_is_looked_at_in_every_way() -> None:
+    table = await list_page(3_000, 1, ["sqlite"])
+    names = [row.name for row in table.rows]
+    assert names[0] == "sqlite, plain"
+    assert {"sqlite, sorted by name", "sqlite, search, last four", "sqlite, create a key"} < set(names)
+    assert all(row.figure.median > 0 for row in table.rows)
 
 
 async def test_a_key_that_is_used_once_a_second_is_answered_each_time(monkeypatch: pytest.MonkeyPatch) -> None:

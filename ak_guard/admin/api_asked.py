@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.functional_validators import AfterValidator, BeforeValidator
 
 from ak_guard.inputs import MAX_CONCURRENCY, MAX_PAGE
+from ak_guard.listing import MOST_UNUSED_DAYS
 from ak_guard.notation import MAX_AMOUNT
 from ak_guard.records import DEFAULT_GROUP
 
@@ -186,6 +187,9 @@ class Which(Query):
     state: Literal["active", "disabled", "expired", "expiring", "endless"] | None = None
     environment: Literal["production", "staging", "development", "test", "none"] | None = None
     used: Flag | None = Field(None, description="Whether it was ever presented.")
+    unused_days: Annotated[int, Field(ge=1, le=MOST_UNUSED_DAYS), BeforeValidator(_whole)] | None = Field(
+        None, description="For how many days at least it was neither presented nor created."
+    )
     sort: Literal[
         "name", "-name", "created", "-created", "updated", "-updated",
         "expires", "-expires", "quota", "-quota", "last_used", "-last_used",

@@ -90,6 +90,7 @@ async def _page(visit: Visit, which: asked.Which) -> Response:
         state=which.state,
         environment=which.environment,
         used=which.used,
+        unused_days=which.unused_days,
     )
     page = await visit.keys.page(where, sort=which.sort, after=which.after, before=which.before, limit=which.limit)
     statuses = await visit.keys.statuses(listed.key.id for listed in page.items) if which.status else {}

@@ -180,6 +180,10 @@ class ReadsUsage(Protocol):
         """When these keys were last presented and from where, without those that never were."""
         ...
 
+    async def recorded(self) -> tuple[float, float] | None:
+        """When the first and the last day begin of which something is known, None when nothing is."""
+        ...
+
 
 def replaced_already(key: ApiKey) -> InputError:
     """What is told to whoever comes second with a replacement."""

@@ -170,6 +170,9 @@ class SQLBackend:
     async def last_used(self, ids: Sequence[str]) -> dict[str, LastUsed]:
         return await self._usage.last_used(ids)
 
+    async def recorded(self) -> tuple[float, float] | None:
+        return await self._usage.recorded()
+
     async def workers(self) -> list[Worker]:
         return await listed(self.bulletin)
 

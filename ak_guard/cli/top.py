@@ -94,13 +94,13 @@ def top(
 
 async def _look(manager: KeyManager, rows: int) -> Look:
     uses = await manager.busiest(limit=rows)
-    lately = await manager.page(KeyFilter(used=True), sort="-last_used", limit=_LOOKED_AT)
-    keys = {listed.key.id: listed.key for listed in lately.items}
+    lately = await manager.first(KeyFilter(used=True), sort="-last_used", limit=_LOOKED_AT)
+    keys = {listed.key.id: listed.key for listed in lately}
     missing = tuple(use.key_id for use in uses if use.key_id and use.key_id not in keys)
     if missing:
-        more = await manager.page(KeyFilter(ids=missing), limit=len(missing))
-        keys |= {listed.key.id: listed.key for listed in more.items}
-    return Look(datetime.now(UTC), uses, keys, await manager.statuses(keys))
+        more = await manager.first(KeyFilter(ids=missing), limit=len(missing))
+        keys |= {listed.key.id: listed.key for listed in more}
+    return Look(datetime.now(UTC), uses, keys, await manager.statuses(keys.values()))
 
 
 def _shown(look: Look, before: Look | None, rows: int) -> Rows:

@@ -28,6 +28,12 @@ def create_index(name: str, table: str, columns: list[str]) -> None:
         op.create_index(name, table, columns)
 
 
+def drop_index(name: str, table: str) -> None:
+    """Remove an index that is still there."""
+    if name in {index["name"] for index in inspect(op.get_bind()).get_indexes(table)}:
+        op.drop_index(name, table)
+
+
 def add_column(table: str, column: Column[Any]) -> None:
     """Add a column that is not there yet."""
     if column.name not in {there["name"] for there in inspect(op.get_bind()).get_columns(table)}:

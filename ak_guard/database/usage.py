@@ -173,6 +173,15 @@ class UsageTables:
         async with self._database.read(BackendError) as connection:
             return await last_uses(connection, ids)
 
+    async def recorded(self) -> tuple[float, float] | None:
+        """When the first and the last day begin of which there are sums."""
+        start = usage_days.c.start
+        # Each alone is read from the end of an index; both in one query, from the whole table.
+        ends = select(select(func.min(start)).scalar_subquery(), select(func.max(start)).scalar_subquery())
+        async with self._database.read(BackendError) as connection:
+            first, last = (await connection.execute(ends)).one()
+        return None if first is None else (float(first), float(last))
+
     async def _first(self, connection: AsyncConnection, key_id: str) -> dict[str, float]:
         first: dict[str, float] = {}
         for column in (usage_hours.c.address, usage_hours.c.route):

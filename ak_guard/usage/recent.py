@@ -11,7 +11,7 @@ from cachetools import LRUCache
 
 from ak_guard.records import ADMITTED
 from ak_guard.usage.records import UNKNOWN, KeyUse, LastUsed, bounded
-from ak_guard.usage.summaries import sums_of
+from ak_guard.usage.summaries import DAY, sums_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -61,6 +61,13 @@ class RecentUsage:
                 refused[owner] += record.code != ADMITTED
                 cost[owner] += record.cost
         return [KeyUse(owner, count, refused[owner], cost[owner]) for owner, count in calls.most_common(limit)]
+
+    def recorded(self) -> tuple[float, float] | None:
+        """When the first and the last day begin of which there are records."""
+        if not self._records:
+            return None
+        times = [record.at // DAY * DAY for record in self._records]
+        return min(times), max(times)
 
     def newest(
         self, key_id: str | None, *, since: float, code: str | None, limit: int, before: str | None

@@ -177,6 +177,7 @@ async def test_lists_are_narrowed_sorted_and_paged_both_ways(api: AsyncClient) -
     assert [key["name"] for key in second["keys"]] == ["staging-2", "staging-1"]
     assert (await page(before=second["previous"]))["keys"] == first["keys"]
     assert (await page(state="disabled"))["total"] == 0
+    assert (await page(unused_days="1"))["total"] == 0
 
 
 async def test_a_request_sent_twice_makes_one_key(api: AsyncClient) -> None:
@@ -211,6 +212,7 @@ async def test_a_request_sent_twice_makes_one_key(api: AsyncClient) -> None:
         ("POST", "/explain", {"key": "key_00000000000000000000", "ip": "example.org"}, "ip"),
         ("GET", "/keys?limit=0", None, "limit"),
         ("GET", "/keys?sort=colour", None, "sort"),
+        ("GET", "/keys?unused_days=0", None, "unused_days"),
         ("GET", "/keys?colour=red", None, "colour"),
         ("GET", "/keys?after=nonsense", None, "after"),
         ("GET", "/keys?search=%00", None, "search"),

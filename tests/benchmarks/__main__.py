@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tests.benchmarks import sections
 from tests.benchmarks.fleet import revocation, steady
 from tests.benchmarks.harness import Plan
+from tests.benchmarks.list_page import list_page
 from tests.benchmarks.memory import bytes_per_key
 from tests.benchmarks.million import million
 from tests.benchmarks.rare import rare
@@ -50,6 +51,7 @@ def plans(*, quick: bool) -> dict[str, Callable[[], Awaitable[Table]]]:
         "sqlite": lambda: sections.sqlite(plan),
         "stores": lambda: stores(plan),
         "million": lambda: million(20_000, 3, 1_000) if quick else million(1_000_000, 12, 5_000),
+        "list": lambda: list_page(5_000, 3) if quick else list_page(100_000, 15),
         "rare": lambda: rare(1, ["sqlite"]) if quick else rare(8),
         "steady": lambda: steady(2 if quick else 10),
         "revocation": lambda: revocation(3 if quick else 40),

@@ -170,6 +170,72 @@ async def test_the_last_used_come_first_and_those_never_used_last(
     assert names(await keys.page(KeyFilter(used=True), sort="-last_used")) == list(reversed(used))
 
 
+async def test_the_order_of_last_uses_is_the_same_whatever_narrows_it(
+    keys: KeyManager, backend: Any, clock: ManualClock
+) -> None:
+    # Some were used in the same moment, some never; every third works no more.
+    ids = [
+        (await keys.create(f"prod-{number:02}", group="paid", enabled=number % 3 > 0)).key.id for number in range(24)
+    ]
+    records = [
+        UsageRecord(clock() + at // 2, key_id, "paid", None, "GET", "/", 200, "admitted", 1, 0.1)
+        for at, key_id in enumerate(ids[::2] + ids[1:8:2])
+    ]
+    await backend.add_usage("batch", records)
+    whole = [listed.key for listed in (await keys.page(sort="last_used")).items]
+    for where in (KeyFilter(state="active"), KeyFilter(search="prod-1"), KeyFilter(used=True), KeyFilter(used=False)):
+        matching = {listed.key.id for listed in (await keys.page(where, limit=100)).items}
+        least_first = [key.name for key in whole if key.id in matching]
+        for limit in (1, 5, 25):
+            assert flat(await forwards(keys, "last_used", limit, where)) == least_first
+            assert flat(await forwards(keys, "-last_used", limit, where)) == least_first[::-1]
+        last = (await forwards(keys, "last_used", 5, where))[-1]
+        if last.previous is not None:
+            before = await keys.page(where, sort="last_used", limit=5, before=last.previous)
+            assert names(before) == least_first[-len(last.items) - 5 : -len(last.items)]
+
+
+async def test_keys_that_were_neither_used_nor_made_lately_are_unused(
+    keys: KeyManager, backend: Any, clock: ManualClock
+) -> None:
+    async def use(*names: str) -> None:
+        records = [
+            UsageRecord(clock(), ids[name], "default", None, "GET", "/", 200, "admitted", 1, 0.1) for name in names
+        ]
+        await backend.add_usage(f"batch {clock()}", records)
+
+    ids = {name: (await keys.create(name)).key.id for name in ("busy", "idle", "never", "off")}
+    await use("busy", "idle")
+    await keys.update(ids["off"], enabled=False)
+    clock.move("60d")
+    ids["young"] = (await keys.create("young")).key.id
+    await use("busy")
+    clock.move("31d")
+
+    async def unused(days: int) -> set[str]:
+        page = await keys.page(KeyFilter(unused_days=days), sort="last_used")
+        assert page.total == len(page.items)
+        assert {listed.key.name for listed in await keys.first(KeyFilter(unused_days=days))} == set(names(page))
+        return set(names(page))
+
+    assert await unused(90) == {"idle", "never", "off"}
+    assert await unused(30) == {"busy", "idle", "never", "off", "young"}
+    assert await unused(91) == set()
+    working = await keys.page(KeyFilter(unused_days=90, state="active"), sort="last_used")
+    assert (names(working), working.total, working.counts.disabled) == (["never", "idle"], 2, 1)
+    # For a month nothing was recorded, so nobody knows what was used then.
+    assert await keys.unused() == []
+    await use("busy")
+    assert [listed.key.name for listed in await keys.unused()] == ["never", "idle"]
+    assert await keys.unused(days=300) == []
+
+
+async def test_the_first_keys_of_a_list_are_those_of_its_first_page(keys: KeyManager, made: dict[str, str]) -> None:
+    for sort in ("name", "-expires", "quota", "-created", "last_used"):
+        page = await keys.page(KeyFilter(state="active"), sort=sort, limit=3)
+        assert await keys.first(KeyFilter(state="active"), sort=sort, limit=3) == list(page.items)
+
+
 async def test_a_name_that_changes_changes_the_environment(keys: KeyManager, made: dict[str, str]) -> None:
     await keys.update(made["prod-api"], name="staging-api")
     assert names(await keys.page(KeyFilter(environment="staging"), sort="name")) == ["staging-api", "staging_web"]
@@ -200,6 +266,8 @@ def _written(*content: object) -> str:
         ("limit", {"limit": 1_001}),
         ("state", {"where": KeyFilter(state="gone")}),  # type: ignore[arg-type]  # wrong on purpose
         ("environment", {"where": KeyFilter(environment="prod")}),
+        ("unused_days", {"where": KeyFilter(unused_days=0)}),
+        ("unused_days", {"where": KeyFilter(unused_days=366)}),
         ("search", {"where": KeyFilter(search="a\x00b")}),
         ("owner", {"where": KeyFilter(owner="\ud800")}),
         ("after", {"after": ""}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from ak_guard.errors import InputError
@@ -112,6 +113,7 @@ def window_label(window: BudgetStatus, tongue: Tongue) -> Markup:
     return tongue.say("%(name)s", name=window.name) if seconds is None else tongue.length(seconds)
 
 
+@lru_cache(maxsize=1_024)
 def length_of(name: str) -> int | None:
     """Seconds of the window with this name (`5h`, `shared-1d-calendar`), None for a name that says none."""
     try:

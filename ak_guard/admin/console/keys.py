@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from ak_guard.admin.console.rows import Row, row_of
 from ak_guard.errors import BudgetError, ConfigurationError, InputError
-from ak_guard.listing import NO_ENVIRONMENT, KeyCounts, KeyFilter
+from ak_guard.listing import ALL_KEYS, MOST_UNUSED_DAYS, NO_ENVIRONMENT, UNUSED_DAYS, KeyCounts, KeyFilter
 from ak_guard.records import ENVIRONMENTS
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ak_guard.admin.console.tongue import Tongue
     from ak_guard.admin.console.visit import Visit
-    from ak_guard.listing import KeyPage, State
+    from ak_guard.listing import KeyPage, ListedKey, State
     from ak_guard.status import Status
 
 PAGE_SIZE: Final = 25
@@ -29,6 +29,9 @@ LOOKED_AT: Final = 3
 
 _SORTS: Final = {"name": "name", "expires": "expires", "quota": "quota", "last_used": DEFAULT_SORT}
 _STATES: Final[tuple[State, ...]] = ("active", "disabled", "expired", "expiring", "endless")
+#: Beside the states stands which keys work and are not used; the longest unused come first.
+_UNUSED: Final = "unused"
+_UNUSED_PATH: Final = f"/?state={_UNUSED}&sort=last_used"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ async def show(visit: Visit) -> Response:
         counted=_counted(page.counts, visit.tongue),
         unfiltered=unfiltered,
         filters=await _filters(visit, where),
-        narrowed=where != KeyFilter(),
+        narrowed=where != ALL_KEYS,
         search=where.search or "",
         looked_for=_looked_for(where, visit.tongue),
         headings={name: _heading(visit, name, sort) for name in _SORTS},
@@ -98,38 +101,46 @@ async def show(visit: Visit) -> Response:
 def wanted(visit: Visit) -> KeyFilter:
     """The filter that stands in the query; words it does not know ask for nothing."""
     state = next((state for state in _STATES if state == visit.asked("state")), None)
+    unused = visit.asked("state") == _UNUSED
     environment = visit.asked("env")
     return KeyFilter(
         search=visit.asked("q") or None,
         group=visit.asked("group") or None,
         owner=visit.asked("owner") or None,
-        state=state,
+        state="active" if unused else state,
         environment=environment if environment in (*ENVIRONMENTS, NO_ENVIRONMENT) else None,
+        unused_days=UNUSED_DAYS if unused else None,
     )
 
 
 async def _statuses(visit: Visit, page: KeyPage) -> Mapping[str, Status] | None:
     """The gauges of all rows in one question; None where the counters cannot be asked."""
     try:
-        return await visit.keys.statuses([listed.key.id for listed in page.items])
+        return await visit.keys.statuses([listed.key for listed in page.items])
     except (BudgetError, ConfigurationError):
         return None
 
 
 async def _looks(visit: Visit, where: KeyFilter, page: KeyPage, rows: Sequence[Row]) -> list[Look]:
-    """What is worth a look on this page, and, where nothing narrows the list, the keys that end soonest of all."""
+    """What is worth a look on this page, and, where nothing narrows the list, of all keys what ends or is unused."""
     ending: list[Row] = []
-    if where == KeyFilter() and page.previous is None and page.counts.expiring:
-        soonest = await visit.keys.page(KeyFilter(state="expiring"), sort="expires", limit=LOOKED_AT)
-        ending = [row_of(listed, None, visit.tongue) for listed in soonest.items]
-    found = {look.key_id: look for row in (*rows, *ending) if (look := worth_a_look(row, visit))}
+    unused: Sequence[ListedKey] = ()
+    if where == ALL_KEYS and page.previous is None:
+        if page.counts.expiring:
+            soonest = await visit.keys.first(KeyFilter(state="expiring"), sort="expires", limit=LOOKED_AT)
+            ending = [row_of(listed, None, visit.tongue) for listed in soonest]
+        unused = await visit.keys.unused(limit=1)
+    # The soonest first; of a key that stands on the page too, its row knows more.
+    found = {look.key_id: look for row in (*ending, *rows) if (look := worth_a_look(row, visit))}
     gravest_first = sorted(found.values(), key=lambda look: look.kind != "bad")
-    return gravest_first[:LOOKED_AT]
+    idle = [unused_look(listed, visit) for listed in unused if listed.key.id not in found]
+    # What will stop by itself presses more than what could go; but one line is left for that.
+    return [*gravest_first[: LOOKED_AT - len(idle)], *idle]
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One line of what is worth a look, and the one link that acts."""
+    """One line of what is worth a look, and the one link that acts; `own` says whether that is about this key alone."""
 
     key_id: str
     name: str
@@ -138,6 +149,7 @@ class Look:
     words: Markup
     action: Markup
     path: str
+    own: bool = True
 
 
 def worth_a_look(row: Row, visit: Visit) -> Look | None:
@@ -160,6 +172,20 @@ def worth_a_look(row: Row, visit: Visit) -> Look | None:
         words = tongue.say("has a full window. Calls are refused until it resets.")
         return Look(key.id, key.name, "bad", "gauge", words, tongue.say("Look at it"), path)
     return None
+
+
+def unused_look(listed: ListedKey, visit: Visit) -> Look:
+    """A key that works and that nobody seems to need."""
+    tongue, key = visit.tongue, listed.key
+    created = key.created_at
+    if listed.last_used_at is not None:
+        words = tongue.say("was last used %(ago)s. Does anybody need it?", ago=tongue.ago(listed.last_used_at))
+    elif created is not None and (tongue.now - created).days > MOST_UNUSED_DAYS:
+        # That it was used before that may have been forgotten.
+        words = tongue.say("was not used for a year. Does anybody need it?")
+    else:
+        words = tongue.say("was never used. Does anybody need it?")
+    return Look(key.id, key.name, "quiet", "clock", words, tongue.say("Show all unused keys"), _UNUSED_PATH, own=False)
 
 
 def _counted(counts: KeyCounts, tongue: Tongue) -> Markup:
@@ -186,6 +212,7 @@ async def _filters(visit: Visit, where: KeyFilter) -> list[Filter]:
         "expired": say("Expired"),
         "expiring": say("Ends within a week"),
         "endless": say("Never expires"),
+        _UNUSED: say("Not used for %(n)s days", n=UNUSED_DAYS),
     }
     environments = {
         "production": "prod",
@@ -196,7 +223,7 @@ async def _filters(visit: Visit, where: KeyFilter) -> list[Filter]:
     }
     return [
         _filter("group", say("Group"), {name: name for name in groups}, where.group),
-        _filter("state", say("State"), states, where.state),
+        _filter("state", say("State"), states, _UNUSED if where.unused_days else where.state),
         _filter("env", say("Environment"), environments, where.environment),
     ]
 

@@ -1,0 +1,147 @@
+"""The list of keys: what is unused, and that a full page asks the store no more often than a short one."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ak_guard import KeyManager
+from ak_guard.backends import MemoryBackend, SQLBackend
+from ak_guard.usage.records import UsageRecord
+from tests.admin.consoles import Visitor, visitor
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from ak_guard.errors import AkGuardError
+    from ak_guard.testing import ManualClock
+
+
+@pytest.fixture
+async def at(clock: ManualClock) -> AsyncIterator[Visitor]:
+    async with KeyManager(MemoryBackend(), clock=clock) as keys, visitor(keys, clock) as there:
+        yield there
+
+
+async def used(at: Visitor, key_id: str) -> None:
+    """As a guard records it."""
+    backend = at.keys.backend
+    assert isinstance(backend, MemoryBackend)
+    record = UsageRecord(at.clock(), key_id, "default", "203.0.113.7", "GET", "/", 200, "admitted", 1, 0.1)
+    await backend.add_usage(f"{key_id} {at.clock()}", [record])
+
+
+async def a_year_of_use(at: Visitor) -> None:
+    """`prod-api` is used all the time, `old-import` was once, `spare` never; `off` is disabled, `young` is new."""
+    ids = {name: (await at.keys.create(name)).key.id for name in ("prod-api", "old-import", "off")}
+    await at.keys.update(ids["off"], enabled=False)
+    await used(at, ids["old-import"])
+    at.clock.move("100d")
+    await at.keys.create("spare")
+    for _ in range(2):
+        await used(at, ids["prod-api"])
+        at.clock.move("100d")
+    await used(at, ids["prod-api"])
+    await at.keys.create("young")
+
+
+def looks(at: Visitor) -> str:
+    """What is named as worth a look."""
+    return at.words.partition("Worth a look")[2].partition("Search name or last four")[0]
+
+
+async def test_a_key_that_nobody_uses_is_worth_a_look_and_leads_to_all_of_them(at: Visitor) -> None:
+    await a_year_of_use(at)
+    await at.sign_in()
+    assert looks(at).strip() == "spare was never used. Does anybody need it? Show all unused keys"
+    (way,) = re.findall(r'<a href="([^"]+)">Show all unused keys</a>', at.page.text)
+    await at.go(way.replace("&amp;", "&"))
+    assert re.findall(r'class="name" href="[^"]+">([^<]+)<', at.page.text) == ["spare", "old-import"]
+    assert "2 keys match" in at.words
+    assert re.search(r'<option value="unused" selected>Not used for 90 days</option>', at.page.text)
+    assert "Worth a look" not in at.words
+
+
+async def test_when_a_key_was_last_used_is_told_with_it(at: Visitor) -> None:
+    await a_year_of_use(at)
+    (spare,) = await at.keys.list(search="spare")
+    await at.keys.delete(spare.id)
+    await at.sign_in()
+    assert looks(at).strip() == "old-import was last used 300 days ago. Does anybody need it? Show all unused keys"
+
+
+async def test_of_what_may_have_been_forgotten_it_is_not_said_that_it_never_was(at: Visitor) -> None:
+    ids = {name: (await at.keys.create(name)).key.id for name in ("prod-api", "spare")}
+    await used(at, ids["prod-api"])
+    at.clock.move("400d")
+    await used(at, ids["prod-api"])
+    await at.sign_in()
+    assert "spare was not used for a year." in looks(at)
+
+
+async def test_unused_keys_are_told_in_chinese_too(at: Visitor) -> None:
+    await a_year_of_use(at)
+    at.client.headers["accept-language"] = "zh"
+    await at.sign_in()
+    assert "spare 从未使用过。" in at.words
+    assert "查看所有未使用的密钥" in at.words
+    assert "90 天未使用" in at.words
+
+
+async def test_nobody_is_called_unused_where_use_is_not_recorded(at: Visitor) -> None:
+    await at.keys.create("prod-api")
+    at.clock.move("200d")
+    made = await at.keys.create("young")
+    await at.sign_in()
+    assert "Worth a look" not in at.words
+    # It has been recorded since today only.
+    await used(at, made.key.id)
+    await at.go("/")
+    assert "Worth a look" not in at.words
+
+
+async def test_unused_keys_leave_room_for_what_stops_by_itself(at: Visitor) -> None:
+    await a_year_of_use(at)
+    for days, name in enumerate(("first", "second", "third"), start=2):
+        await at.keys.create(name, expires_in=f"{days}d")
+    await at.sign_in()
+    assert re.findall(r"(\S+) (?:ends in|was never)", looks(at)) == ["first", "second", "spare"]
+
+
+async def test_a_filter_that_finds_nothing_tells_how_many_there_are_without_it(at: Visitor) -> None:
+    await at.keys.create("prod-api")
+    await at.sign_in()
+    await at.go("/?state=unused")
+    assert "No key matches" in at.words
+    assert "1 key is there without it." in at.words
+
+
+async def test_a_full_page_asks_the_store_no_more_often_than_one_of_a_few_keys(
+    tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = SQLBackend(f"sqlite:///{tmp_path}/keys.db")
+    read = backend.database.read
+    asked: list[int] = [0]
+
+    def counted(failure: type[AkGuardError], *, as_it_is: bool = False) -> AbstractAsyncContextManager[AsyncConnection]:
+        asked[-1] += 1
+        return read(failure, as_it_is=as_it_is)
+
+    async with KeyManager(backend, clock=clock) as keys, visitor(keys, clock) as at:
+        await keys.create("prod-00", quota=100, limits=["10/5h", "20/1d"])
+        await at.sign_in()
+        monkeypatch.setattr(backend.database, "read", counted)
+        await at.go("/")
+        asked.append(0)
+        for number in range(1, 25):
+            await keys.create(f"prod-{number:02}", quota=100, limits=["10/5h", "20/1d"])
+        asked[-1] = 0
+        await at.go("/")
+    assert at.page.text.count("of 100") >= 25
+    assert asked[0] == asked[1]
