@@ -124,7 +124,8 @@ def served(keys: KeyManager, *, own_time: bool = True, tap: Tap | None = None) -
 async def across_the_wire(store: KeyStore) -> AsyncIterator[Any]:
     """What guards are given where a key service stands between them and the store."""
     with served(KeyManager(store), own_time=False) as url:
-        asking = HTTPBackend(url, token=TOKEN)
+        # A machine that is busy with other tests is slow, which is no outage.
+        asking = HTTPBackend(url, token=TOKEN, connect=5.0, read=20.0)
         await asking.start()
         yield _AcrossTheWire(store, asking)
         await asking.aclose()
@@ -145,7 +146,7 @@ def _confirmed(change: Any, asking: HTTPBackend) -> Any:
     @wraps(change)
     async def confirmed(*args: Any, **more: Any) -> Any:
         outcome = await change(*args, **more)
-        assert (await asking.confirm(timeout=5.0)).complete
+        assert (await asking.confirm(timeout=20.0)).complete
         return outcome
 
     return confirmed

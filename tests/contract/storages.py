@@ -43,7 +43,7 @@ async def opened(
     if kind in HTTP:
         over = MemoryBackend() if "memory" in kind else SQLBackend(f"sqlite:///{folder}/keys.db")
         with served(KeyManager(over), own_time=False) as url:
-            backend = HTTPBackend(url, token=TOKEN)
+            backend = HTTPBackend(url, token=TOKEN, connect=5.0, read=20.0)
             await backend.start()
             assert isinstance(backend.counters, Leases)
             assert isinstance(backend.counters.store, HTTPStorage)
