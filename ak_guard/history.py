@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 from ak_guard import inputs
 from ak_guard.audit import AuditFilter
 from ak_guard.backends.base import KeepsAudit, ReadsUsage
-from ak_guard.errors import ConfigurationError
-from ak_guard.usage.anomalies import anomalies
+from ak_guard.errors import ConfigurationError, NotFound
+from ak_guard.usage.anomalies import anomalies, known_networks
 from ak_guard.usage.summaries import DAY, Period
 
 if TYPE_CHECKING:
@@ -103,13 +103,25 @@ class History:
         return await self._usage().busiest(Period.of(begin, None, bucket, self._clock()), limit=limit)
 
     async def anomalies(self, key_id: str, *, since: Moment | float | None = None) -> Sequence[Anomaly]:
-        """What stands out in the use of a key since then (24 hours without it), beside the week before."""
+        """What stands out in the use of a key since then (24 hours without it), beside the week before.
+
+        A network that the key's metadata names under `known_networks` is no new one.
+        """
         now = self._clock()
         begin = now - DAY if since is None else inputs.moment("since", since)
         recent = Period.of(begin, None, "hour", now)
         usual = Period.of(recent.since - _USUAL_SECONDS, recent.since, "hour", now)
         known, usage = inputs.key_id(key_id), self._usage()
-        return anomalies(await usage.usage(known, recent), await usage.usage(known, usual))
+        found = anomalies(await usage.usage(known, recent), await usage.usage(known, usual))
+        ours = await self._known_networks(known) if found else ()
+        return tuple(one for one in found if one.kind != "new_network" or one.subject not in ours)
+
+    async def _known_networks(self, key_id: str) -> tuple[str, ...]:
+        try:
+            return known_networks((await self.backend.get(key_id)).metadata)
+        except NotFound:
+            # What was used by a key that is gone can still be asked for.
+            return ()
 
     def _trail(self) -> KeepsAudit:
         if not isinstance(self.backend, KeepsAudit):

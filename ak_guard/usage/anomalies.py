@@ -9,15 +9,18 @@ import statistics
 from collections import defaultdict
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     from ak_guard.usage.summaries import Bucket, Place, UsageSummary
 
 Kind = Literal["new_network", "velocity", "spread", "refusals"]
+
+#: The field of a key's metadata under which these are kept, as a list of `203.0.113.0/24`.
+KNOWN_NETWORKS: Final = "known_networks"
 
 # Fewer calls than this are no habit that anything could differ from.
 _HABIT_CALLS: Final = 20
@@ -78,6 +81,12 @@ def anomalies(recent: UsageSummary, usual: UsageSummary) -> tuple[Anomaly, ...]:
         *_refusals(recent, usual),
     ]
     return tuple(sorted(found, key=lambda one: one.at))
+
+
+def known_networks(metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    """The networks of which somebody said that they are the caller's own; they are no news any more."""
+    kept = metadata.get(KNOWN_NETWORKS)
+    return tuple(one for one in kept if isinstance(one, str)) if isinstance(kept, list) else ()
 
 
 def network_of(address: str) -> str:

@@ -26,7 +26,7 @@ NOT_ENGLISH: Final = {
     # The notation of limits, as it is typed
     *("units", "requests", "calendar", "sliding", "AMOUNT", "WINDOW"),
     # Tags and the groups, names and owners of these tests.
-    *("prod", "staging", "dev", "test", "default", "paid", "team", "nothing", "python"),
+    *("prod", "staging", "dev", "test", "canary", "default", "paid", "team", "nothing", "python"),
 }
 _SILENT: Final = {"script", "style", "code", "pre", "kbd"}
 _SPOKEN: Final = {"aria-label", "placeholder", "title", "alt"}
@@ -108,6 +108,8 @@ async def _filled(at: Visitor) -> dict[str, str]:
         "test-used": await at.keys.create("test-used", quota=1),
         "prod-web": await at.keys.create("prod-web"),
         "prod-old": await at.keys.create("prod-old", group="team"),
+        "test-bait": await at.keys.create("test-bait", group="canary"),
+        "dev-bait": await at.keys.create("dev-bait", group="canary"),
     }
     guarded = ApiKeyMiddleware(echo_app(), backend=at.keys.backend, usage=True, clock=at.clock)
     async with client_for(guarded) as usual, client_for(guarded, ip="198.51.100.17") as stranger:
@@ -124,6 +126,7 @@ async def _filled(at: Visitor) -> dict[str, str]:
             "dev-local",
             "prod-web",
             "prod-old",
+            "dev-bait",
         ):
             await usual.get("/v1/models", headers=bearer(made[name].secret))
         for _ in range(25):
@@ -154,7 +157,7 @@ async def test_no_page_says_anything_in_english(at: Visitor) -> None:
     key, web = f"/keys/{ids['prod-api']}", f"/keys/{ids['prod-web']}"
     for path in (
         *("/", "/?sort=nonsense", "/?q=nothing&group=paid&owner=x&state=expired&env=none", "/nowhere"),
-        *("/keys/new", *(f"/keys/new?template={kind}" for kind in ("production", "fixed-server", "contractor"))),
+        *("/keys/new", *(f"/keys/new?template={kind}" for kind in ("production", "contractor", "canary"))),
         *(key, web, f"{key}?p=30d&path=/&cost=9&ip=10.0.0.1&method=GET", f"{key}?p=7d&path=/&cost=许多"),
         *(f"{key}?path=/&ip=无", f"{key}?path=/&at=何时", f"{key}?path=/&cost=-1"),
         *(f"/keys/{one}" for one in ids.values()),
@@ -224,6 +227,9 @@ async def test_no_message_is_english(at: Visitor) -> None:
         (key, f"{key}/reset", {"reset": "quota"}),
         (key, f"{key}/delete", {"typed": "密"}),
         (key, f"{key}/stored", {"stored_in": "ak_" + "a" * 38}),
+        (web, f"{web}/ours", {"network": "198.51.100.0/24"}),
+        (web, f"{web}/ours", {"forget": "198.51.100.0/24"}),
+        (web, f"{web}/ours", {"network": "某网"}),
         (key, f"{key}/disable", {}),
         (key, f"{key}/enable", {}),
         ("/", "/keys/bulk", {"do": "disable"}),

@@ -308,3 +308,71 @@ async def test_the_console_works_under_a_prefix(clock: ManualClock) -> None:
         assert "prod-api is disabled." in at.words
         hrefs = {part.partition('"')[0] for part in at.page.text.split('href="')[1:]}
         assert all(href.startswith(("/console", "#")) for href in hrefs)
+
+
+async def test_a_network_that_was_ours_is_not_told_as_new_again_until_that_is_taken_back(at: Visitor) -> None:
+    issued = await at.keys.create("prod-web", metadata={"stored_in": "vault: web"})
+    path = f"/keys/{issued.key.id}"
+    guarded = ApiKeyMiddleware(echo_app(), backend=at.keys.backend, usage=True, clock=at.clock)
+    async with client_for(guarded) as usual, client_for(guarded, ip="198.51.100.17") as travelling:
+        for _ in range(25):
+            await usual.get("/", headers=bearer(issued.secret))
+        await at.usage_written(issued.key.id, calls=25)
+        at.clock.move("30h")
+        await at.sign_in()
+        await travelling.get("/", headers=bearer(issued.secret))
+        await at.usage_written(issued.key.id, calls=1)
+    await at.go(path)
+    assert "A new network." in at.words
+    assert "Not us: it leaked It was us Allow only known addresses" in at.words
+    await at.send(f"{path}/ours", {"network": "198.51.100.0/24"})
+    assert "198.51.100.0/24 is kept as yours." in at.words
+    assert "A new network." not in at.words
+    assert "Said to be ours 198.51.100.0/24 Take it back" in at.words
+    assert "known_networks" in at.words.partition("History")[2]
+    assert not await at.keys.anomalies(issued.key.id)
+    assert (await at.keys.get(issued.key.id)).metadata["stored_in"] == "vault: web"
+    await at.send(f"{path}/ours", {"forget": "198.51.100.0/24"})
+    assert "A new network." in at.words
+    answer = await at.send(f"{path}/ours", {"network": "<b>"})
+    assert answer.status_code == 422
+
+
+async def test_a_canary_is_silent_until_somebody_calls_with_it(at: Visitor) -> None:
+    await at.go("/keys/new?template=canary")
+    assert "A canary: every call with it is refused and is an alarm." in at.words
+    await at.send("/keys/new", {"name": "front-end-bundle", "group": "canary", "expires": "never"})
+    secret, key = at.secret, (await at.keys.list())[0]
+    await at.go("/")
+    assert "Canary, silent never expires" in at.words
+    assert "Worth a look" not in at.words
+    await at.go(f"/keys/{key.id}")
+    assert "A silent canary." in at.words
+    guarded = ApiKeyMiddleware(echo_app(), backend=at.keys.backend, usage=True, clock=at.clock)
+    async with client_for(guarded, ip="198.51.100.17") as thief:
+        assert (await thief.get("/", headers=bearer(secret))).status_code == 403
+        await at.usage_written(key.id, calls=1)
+    # It is told wherever it stands.
+    for number in range(26):
+        at.clock.move(1)
+        await at.keys.create(f"key-{number:02}")
+    await at.go("/?sort=-created")
+    assert "front-end-bundle was called 26 s ago from 198.51.100.17. It is a canary: nobody should have it." in at.words
+    assert ">front-end-bundle</a></span>" not in at.page.text
+    await at.go("/?q=bundle")
+    assert "Canary called never expires" in at.words
+    await at.go(f"/keys/{key.id}")
+    assert "A canary was called. It was called 26 s ago from 198.51.100.17 and refused." in at.words
+
+
+async def test_a_group_of_that_name_that_lets_callers_in_has_ordinary_keys(at: Visitor) -> None:
+    key = (await at.keys.create("prod-next", group="canary")).key
+    await at.keys.create_group(Group("canary"))
+    await at.go("/")
+    assert "Canary, silent" not in at.words
+    assert "prod-next prod" in at.words
+    await at.keys.update_group(Group("canary", enabled=False))
+    await at.go("/groups")
+    assert "canary Alarm only" in at.words
+    await at.go(f"/keys/{key.id}")
+    assert "Canary, silent" in at.words

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from ak_guard import inputs
 from ak_guard.admin.console import key as key_page
 from ak_guard.admin.console.create import show_secret, shown_before
 from ak_guard.admin.console.draft import metadata_with
@@ -13,12 +14,17 @@ from ak_guard.admin.console.visit import Action, Made, Note
 from ak_guard.admin.console.waiting import WAIT_SECONDS, confirmation_note, confirmed_words, silent_words
 from ak_guard.errors import InputError
 from ak_guard.keys import holds_minted
+from ak_guard.usage.anomalies import KNOWN_NETWORKS, known_networks
+from ak_guard.versions import version_of
 
 if TYPE_CHECKING:
     from markupsafe import Markup
     from starlette.responses import Response
 
     from ak_guard.admin.console.visit import Visit
+
+# So many networks of one key are kept as its own, the newest.
+_KNOWN: Final = 50
 
 
 def _id(visit: Visit) -> str:
@@ -99,6 +105,20 @@ async def delete(visit: Visit) -> Response:
         return await key_page.show(visit, problem=problem, at="delete")
     await visit.keys.delete(key.id)
     return visit.go("/", await confirmation_note(visit, visit.tongue.say("%(name)s is deleted.", name=key.name)))
+
+
+async def ours(visit: Visit) -> Response:
+    """Keep that a network is the caller's own, so that it is not told as new again; or take that back."""
+    key = await visit.keys.get(_id(visit))
+    say, forgets = visit.tongue.say, bool(visit.given("forget"))
+    (network,) = inputs.networks("network", [visit.given("forget") or visit.given("network")])
+    known = [one for one in known_networks(key.metadata) if one != network]
+    known = known if forgets else [*known, network][-_KNOWN:]
+    await visit.keys.update(key.id, metadata={**key.metadata, KNOWN_NETWORKS: known}, version=version_of(key))
+    if forgets:
+        return visit.go(f"/keys/{key.id}", Note("good", say("%(network)s is a stranger again.", network=network)))
+    text = say("It is not told as new any more; who said so stands in the history.")
+    return visit.go(f"/keys/{key.id}", Note("good", say("%(network)s is kept as yours.", network=network), text))
 
 
 async def stored(visit: Visit) -> Response:

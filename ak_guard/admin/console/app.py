@@ -98,6 +98,7 @@ def console_app(keys: KeyManager, *, tokens: AdminTokens, clock: Callable[[], fl
                     ("reset", actions.reset),
                     ("delete", actions.delete),
                     ("stored", actions.stored),
+                    ("ours", actions.ours),
                 )
             ),
             page("/keys/{key_id}/leak", leak.show, leak.act, reads="edit", writes=True),

@@ -10,6 +10,7 @@ from markupsafe import escape
 
 from ak_guard import custom_keys
 from ak_guard.address import IPSet, parse_address
+from ak_guard.admin.console.canary import CANARY_GROUP, lets_nobody_in
 from ak_guard.admin.console.draft import EXPIRIES, WindowText, spare
 from ak_guard.admin.console.in_words import Spoken, in_words, limit_words, route_words
 from ak_guard.admin.console.kinds import SUGGESTED_NAMES
@@ -75,7 +76,7 @@ async def fields_of(visit: Visit, draft: Draft, rules: Rules, problems: Sequence
         draft=draft,
         problems=problems,
         groups=[Option(name, escape(name), name == draft.group) for name in groups],
-        group_says=_group_says(group, tongue),
+        group_says=_group_says(draft.group, group, tongue),
         endings=_endings(draft, tongue),
         ends_says=tongue.moment(rules.expires_at) if rules.expires_at is not None else None,
         windows=spare(draft.windows),
@@ -114,7 +115,9 @@ async def _groups(visit: Visit, chosen: str) -> dict[str, Group | None]:
     return groups
 
 
-def _group_says(group: Group | None, tongue: Tongue) -> Markup:
+def _group_says(name: str, group: Group | None, tongue: Tongue) -> Markup:
+    if name == CANARY_GROUP and lets_nobody_in([group]):
+        return tongue.say("Lets nobody in: its keys are canaries.")
     if group is None:
         return tongue.say("No group of this name is stored here.")
     parts = [tongue.say("Routes: %(routes)s.", routes=route_words(group, tongue))]

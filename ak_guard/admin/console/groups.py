@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from ak_guard import documents
+from ak_guard.admin.console.canary import CANARY_GROUP
 from ak_guard.admin.console.gauges import Gauge, window_gauge
 from ak_guard.admin.console.in_words import limit_words
 from ak_guard.admin.console.problems import problem_words
@@ -78,7 +79,7 @@ async def show(visit: Visit) -> Response:
     stored = {group.name: group for group in await visit.keys.list_groups()}
     groups = {DEFAULT_GROUP: Group(DEFAULT_GROUP), **stored}
     cards = [await _card(visit, group, stored=name in stored) for name, group in sorted(groups.items())]
-    return await visit.page("groups.html", nav="groups", cards=cards)
+    return await visit.page("groups.html", nav="groups", cards=cards, canary_group=CANARY_GROUP)
 
 
 async def _card(visit: Visit, group: Group, *, stored: bool) -> Card:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ak_guard import documents
 from ak_guard.address import IPSet
+from ak_guard.admin.console.canary import CANARY_GROUP, lets_nobody_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -49,6 +50,11 @@ class Spoken:
 
 def in_words(rules: Spoken, tongue: Tongue) -> list[Sentence]:
     """What this key will do, as the guard reads it, in the guard's order; then what cannot come true."""
+    if rules.group_name == CANARY_GROUP and lets_nobody_in([rules.group]):
+        words = tongue.say(
+            "A canary: every call with it is refused and is an alarm. Plant it where nobody should look."
+        )
+        return [Sentence("bell", words), *_end(rules, tongue)]
     return [
         *_group(rules, tongue),
         *_addresses(rules, tongue),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Final
 
+from ak_guard.admin.console.canary import is_canary
 from ak_guard.admin.console.explained import ask_of, explained
 from ak_guard.admin.console.fields import Option
 from ak_guard.admin.console.gauges import budget_lines
@@ -16,6 +17,7 @@ from ak_guard.admin.console.words import stands_out
 from ak_guard.errors import BudgetError, ConfigurationError, InputError, NotFound
 from ak_guard.listing import KeyFilter, ListedKey
 from ak_guard.records import DEFAULT_GROUP, Group
+from ak_guard.usage.anomalies import known_networks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +42,8 @@ async def show(visit: Visit, *, problem: Markup | None = None, at: str = "") -> 
     group = await _group(visit, key.group)
     ask = ask_of(visit)
     usage = await usage_of(visit, key_id)
-    row = row_of(listed, status, visit.tongue)
+    canary = is_canary(key, [group])
+    row = row_of(listed, status, visit.tongue, canary=canary)
     return await visit.page(
         "key.html",
         status=422 if problem else 200,
@@ -63,6 +66,7 @@ async def show(visit: Visit, *, problem: Markup | None = None, at: str = "") -> 
         problem=problem,
         problem_at=at,
         stored_in=key.metadata.get("stored_in"),
+        ours=known_networks(key.metadata),
     )
 
 

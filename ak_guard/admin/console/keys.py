@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from ak_guard.admin.console.canary import CANARY_GROUP, is_canary, lets_nobody_in
 from ak_guard.admin.console.rows import Row, row_of
 from ak_guard.errors import BudgetError, ConfigurationError, InputError
 from ak_guard.listing import ALL_KEYS, MOST_UNUSED_DAYS, NO_ENVIRONMENT, UNUSED_DAYS, KeyCounts, KeyFilter
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ak_guard.admin.console.tongue import Tongue
     from ak_guard.admin.console.visit import Visit
     from ak_guard.listing import KeyPage, ListedKey, State
+    from ak_guard.records import Group
     from ak_guard.status import Status
 
 PAGE_SIZE: Final = 25
@@ -72,8 +74,15 @@ async def show(visit: Visit) -> Response:
         problem, sort, where = error, DEFAULT_SORT, KeyFilter()
         page = await visit.keys.page(where, sort=sort, limit=PAGE_SIZE)
     statuses = await _statuses(visit, page)
+    groups = await visit.keys.list_groups()
     rows = [
-        row_of(listed, None if statuses is None else statuses.get(listed.key.id), visit.tongue) for listed in page.items
+        row_of(
+            listed,
+            None if statuses is None else statuses.get(listed.key.id),
+            visit.tongue,
+            canary=is_canary(listed.key, groups),
+        )
+        for listed in page.items
     ]
     # Only where nothing matches it matters how many there are without the filters.
     unfiltered = page.total or (await visit.keys.counts()).total
@@ -82,7 +91,7 @@ async def show(visit: Visit) -> Response:
         rows=rows,
         counted=_counted(page.counts, visit.tongue),
         unfiltered=unfiltered,
-        filters=await _filters(visit, where),
+        filters=_filters(visit, where, groups),
         narrowed=where != ALL_KEYS,
         search=where.search or "",
         looked_for=_looked_for(where, visit.tongue),
@@ -94,7 +103,7 @@ async def show(visit: Visit) -> Response:
         problem=problem,
         counters_away=statuses is None,
         owner=where.owner or "",
-        looks=await _looks(visit, where, page, rows),
+        looks=await _looks(visit, where, page, rows, groups),
     )
 
 
@@ -121,7 +130,9 @@ async def _statuses(visit: Visit, page: KeyPage) -> Mapping[str, Status] | None:
         return None
 
 
-async def _looks(visit: Visit, where: KeyFilter, page: KeyPage, rows: Sequence[Row]) -> list[Look]:
+async def _looks(
+    visit: Visit, where: KeyFilter, page: KeyPage, rows: Sequence[Row], groups: Sequence[Group]
+) -> list[Look]:
     """What is worth a look on this page, and, where nothing narrows the list, of all keys what ends or is unused."""
     ending: list[Row] = []
     unused: Sequence[ListedKey] = ()
@@ -129,13 +140,25 @@ async def _looks(visit: Visit, where: KeyFilter, page: KeyPage, rows: Sequence[R
         if page.counts.expiring:
             soonest = await visit.keys.first(KeyFilter(state="expiring"), sort="expires", limit=LOOKED_AT)
             ending = [row_of(listed, None, visit.tongue) for listed in soonest]
-        unused = await visit.keys.unused(limit=1)
+        # A canary that nobody calls is as it should be.
+        unused = [listed for listed in await visit.keys.unused(limit=LOOKED_AT) if not is_canary(listed.key, groups)][
+            :1
+        ]
+        ending += await _called_canaries(visit, groups)
     # The soonest first; of a key that stands on the page too, its row knows more.
     found = {look.key_id: look for row in (*ending, *rows) if (look := worth_a_look(row, visit))}
-    gravest_first = sorted(found.values(), key=lambda look: look.kind != "bad")
+    gravest_first = sorted(found.values(), key=lambda look: (look.icon != "bell", look.kind != "bad"))
     idle = [unused_look(listed, visit) for listed in unused if listed.key.id not in found]
     # What will stop by itself presses more than what could go; but one line is left for that.
     return [*gravest_first[: LOOKED_AT - len(idle)], *idle]
+
+
+async def _called_canaries(visit: Visit, groups: Sequence[Group]) -> list[Row]:
+    """Canaries that were called, wherever they stand in the list: the newest alarm comes first."""
+    if not lets_nobody_in(groups):
+        return []
+    called = await visit.keys.first(KeyFilter(group=CANARY_GROUP, used=True), sort="-last_used", limit=LOOKED_AT)
+    return [row_of(listed, None, visit.tongue, canary=True) for listed in called]
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +181,15 @@ def worth_a_look(row: Row, visit: Visit) -> Look | None:
     path = f"/keys/{key.id}"
     if row.edge == "off":
         return None
+    if row.canary:
+        if row.address is None:
+            return None
+        words = tongue.say(
+            "was called %(ago)s from <code>%(ip)s</code>. It is a canary: nobody should have it.",
+            ago=row.used,
+            ip=row.address,
+        )
+        return Look(key.id, key.name, "bad", "bell", words, tongue.say("See the calls"), f"{path}#usage")
     if row.gauges.quota is not None and row.gauges.quota.level == "full":
         words = tongue.say("has used up its quota. Every call is refused until it is raised or reset.")
         return Look(key.id, key.name, "bad", "full", words, tongue.say("Raise the quota"), f"{path}/edit#quota")
@@ -201,9 +233,9 @@ def _counted(counts: KeyCounts, tongue: Tongue) -> Markup:
     return tongue.say("%(head)s %(parts)s.", head=head, parts=tongue.listed(parts))
 
 
-async def _filters(visit: Visit, where: KeyFilter) -> list[Filter]:
+def _filters(visit: Visit, where: KeyFilter, stored: Sequence[Group]) -> list[Filter]:
     say = visit.tongue.say
-    groups = [group.name for group in await visit.keys.list_groups()]
+    groups = [group.name for group in stored]
     if "default" not in groups:
         groups.append("default")
     states = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from ak_guard.admin.console.canary import CANARY_GROUP
 from ak_guard.admin.console.draft import Draft, WindowText
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ DRAFTS: Final = {
     "fixed-server": Draft(expires="90d", windows=_BUSY),
     "contractor": Draft(expires="14d", quota="4,000", windows=_SHORT),
     "tight-budget": Draft(expires="90d", quota="2,000", windows=_SLOW),
+    "canary": Draft(group=CANARY_GROUP, expires="never"),
     "blank": Draft(),
 }
 
@@ -47,6 +49,7 @@ def kinds(chosen: str, tongue: Tongue) -> list[Kind]:
         ("fixed-server", say("Fixed server"), say("Callable from its address only")),
         ("contractor", say("Temporary contractor"), say("Ends in 14 days, own small quota")),
         ("tight-budget", say("Tight budget"), say("A quota, and slower windows")),
+        ("canary", say("Canary"), say("Planted where nobody should look; any call is an alarm")),
         ("blank", say("Blank"), say("Nothing filled in")),
     )
     return [Kind(id_, word, about, id_ == chosen) for id_, word, about in offered]

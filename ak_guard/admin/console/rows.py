@@ -46,18 +46,20 @@ class Row:
     edge: str
     used: Markup
     address: str | None
+    canary: bool = False
 
 
-def row_of(listed: ListedKey, status: Status | None, tongue: Tongue) -> Row:
-    """One row. `status` None: the counters are away, so no gauge is shown."""
+def row_of(listed: ListedKey, status: Status | None, tongue: Tongue, *, canary: bool = False) -> Row:
+    """One row. `status` None: the counters are away, so no gauge is shown. `canary`: see `canary.py`."""
     key = listed.key
     gauges = gauges_of(status, tongue)
     ended = not key.enabled or is_expired(key, tongue.now)
-    edge = "off" if ended else f"is-{gauges.level}" if gauges.level else ""
+    level = "full" if canary and listed.last_used_at is not None else gauges.level
+    edge = "off" if ended else f"is-{level}" if level else ""
     return Row(
         key=key,
         tag=tag_of(key),
-        state=state_of(listed, status, tongue),
+        state=state_of(listed, status, tongue, canary=canary),
         expiry=expiry_words(listed, tongue),
         soon=ends_soon(key, tongue.now) or is_rotating(listed, tongue.now),
         shield=shield_words(key, tongue),
@@ -65,6 +67,7 @@ def row_of(listed: ListedKey, status: Status | None, tongue: Tongue) -> Row:
         edge=edge,
         used=tongue.say("never used") if listed.last_used_at is None else tongue.ago(listed.last_used_at),
         address=listed.last_used_ip,
+        canary=canary,
     )
 
 
@@ -73,13 +76,17 @@ def tag_of(key: ApiKey) -> str:
     return _TAGS.get(key.environment or "", "")
 
 
-def state_of(listed: ListedKey, status: Status | None, tongue: Tongue) -> State:
-    """The first that holds: disabled, expired, quota used up, a window full, rotating, active."""
+def state_of(listed: ListedKey, status: Status | None, tongue: Tongue, *, canary: bool = False) -> State:
+    """The first that holds: disabled, expired, a canary, quota used up, a window full, rotating, active."""
     key = listed.key
     if not key.enabled:
         return State(tongue.say("Disabled"), "off", "ban")
     if is_expired(key, tongue.now):
         return State(tongue.say("Expired"), "off", "clock")
+    if canary and listed.last_used_at is None:
+        return State(tongue.say("Canary, silent"), "off", "bell")
+    if canary:
+        return State(tongue.say("Canary called"), "full", "bell")
     budget = stopping(status)
     if budget is None:
         if is_rotating(listed, tongue.now):

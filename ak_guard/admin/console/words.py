@@ -17,24 +17,44 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing: its head, the sentence, and how grave it is (`warn`, `bad`, `good`). `leak` offers what to do."""
+    """One thing: its head, the sentence, and how grave it is (`warn`, `bad`, `good`).
+
+    `leak` offers what to do, `network` to say that it is the caller's own.
+    """
 
     kind: str
     icon: str
     head: Markup
     text: Markup
     leak: bool = False
+    network: str = ""
 
 
 def stands_out(row: Row, anomalies: Sequence[Anomaly], tongue: Tongue, *, called: bool) -> list[Finding]:
     """Unusual things first; where there are none, that is said. `called` is whether there were any calls."""
+    say = tongue.say
+    if row.canary:
+        return [_canary(row, tongue)]
     found = [*_ending(row, tongue), *(finding_of(anomaly, tongue) for anomaly in anomalies)]
     if found:
         return found
-    say = tongue.say
     if not called:
         return [Finding("good", "check", say("Nothing to tell."), say("No calls in this time."))]
     return [Finding("good", "check", say("As usual."), say("Addresses, cost and refusals are as usual."))]
+
+
+def _canary(row: Row, tongue: Tongue) -> Finding:
+    say = tongue.say
+    if row.address is None:
+        text = say("Nobody has called with it. Any call is refused and told here and on top of the list.")
+        return Finding("good", "bell", say("A silent canary."), text)
+    text = say(
+        "It was called %(ago)s from <code>%(ip)s</code> and refused. Nobody should have it: whoever called has read "
+        "what it was planted in.",
+        ago=row.used,
+        ip=row.address,
+    )
+    return Finding("bad", "bell", say("A canary was called."), text)
 
 
 def finding_of(anomaly: Anomaly, tongue: Tongue) -> Finding:
@@ -51,7 +71,7 @@ def finding_of(anomaly: Anomaly, tongue: Tongue) -> Finding:
                 cost=anomaly.cost,
                 usual=tongue.count("%(n)s network", "%(n)s networks", round(anomaly.usual)),
             )
-            return Finding("warn", "alert", say("A new network."), text, leak=True)
+            return Finding("warn", "alert", say("A new network."), text, leak=True, network=anomaly.subject)
         case "velocity":
             text = say(
                 "%(n)s units in the hour from %(time)s; %(usual)s is usual.",
