@@ -289,6 +289,9 @@ def test_a_translation_has_the_places_of_its_message() -> None:
     for message in catalogues.translated("zh"):
         if message.id:
             assert _places(message.string) <= _places(message.id)
+            for text in message.string if isinstance(message.string, tuple) else [message.string]:
+                # What cannot be filled in would break its page.
+                assert str(text) % dict.fromkeys(_places(message.id), "1")
 
 
 def _places(texts: object) -> set[str]:

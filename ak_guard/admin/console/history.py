@@ -113,6 +113,7 @@ def field_words(name: str, tongue: Tongue) -> Markup:
         "metadata": say("notes"),
         "multiplier": say("price"),
         "name": say("name"),
+        "network": say("network"),
         "old_secret_until": say("old secret works until"),
         "owner": say("owner"),
         "quota": say("quota"),
