@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
-from ak_guard import ApiKeyMiddleware, Group, KeyManager
+from ak_guard import ApiKeyMiddleware, BackendError, Group, KeyManager
 from ak_guard.admin import AdminTokens, serve_app
+from ak_guard.backends import SQLBackend
 from tests.support import bearer, client_for, echo_app, running
 
 if TYPE_CHECKING:
@@ -42,6 +43,19 @@ class Served:
     keys: dict[str, str]
     app_url: str
     backend: str
+    store: Flaky
+
+
+class Flaky(SQLBackend):
+    """A store that can go away and come back."""
+
+    away = False
+
+    def __getattribute__(self, name: str) -> Any:
+        asked = name in {"walk", "count", "get", "list_groups", "change", "tokens", "insert", "workers"}
+        if asked and object.__getattribute__(self, "away"):
+            raise BackendError("the store is away")
+        return object.__getattribute__(self, name)
 
 
 @dataclass
@@ -80,12 +94,14 @@ async def _fill(url: str) -> tuple[str, dict[str, str]]:
             "staging-web": await keys.create("staging-web", expires_in="6d", limits=["9/1m", "9/1h", "9/1d", "99/7d"]),
             "dev-local": await keys.create("dev-local", expires_in="21d", limits=[], owner="web team"),
             "old-batch": await keys.create("old-batch", enabled=False),
+            "front-end-bundle": await keys.create("front-end-bundle", group="canary"),
         }
         guarded = ApiKeyMiddleware(echo_app(), backend=keys.backend)
         async with client_for(guarded) as client:
             for _ in range(6):
                 await client.get("/v1/models", headers=bearer(made["prod-web"].secret))
-            while not (await keys.usage(made["prod-web"].key.id)).calls:  # noqa: ASYNC110  # a store has no event for it
+            await client.get("/v1/models", headers=bearer(made["front-end-bundle"].secret))
+            while not (await keys.usage(made["front-end-bundle"].key.id)).calls:  # noqa: ASYNC110  # a store has no event for it
                 await asyncio.sleep(0.02)
         token = await AdminTokens(keys).create("browser", role="owner")
     return token.secret, {name: issued.key.id for name, issued in made.items()}
@@ -98,8 +114,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with ThreadPoolExecutor(1) as thread:
         token, keys = thread.submit(lambda: asyncio.run(_fill(url))).result()
     guarded = ApiKeyMiddleware(echo_app(), backend=url)
-    with running(serve_app(KeyManager(url))) as console, running(guarded) as app:
-        yield Served(console, token, keys, app, url)
+    store = Flaky(url)
+    with running(serve_app(KeyManager(store))) as console, running(guarded) as app:
+        yield Served(console, token, keys, app, url, store)
 
 
 @pytest.fixture(scope="module")

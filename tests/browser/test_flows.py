@@ -242,3 +242,45 @@ def test_the_time_to_a_reset_goes_on_by_the_server_s_clock(look: Any, language: 
     assert re.search(r"\b0 ?[s秒]", left.inner_text())
     assert page.locator("#live").inner_text() == ""
     visit.check()
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no-scripts"])
+def test_while_the_store_is_away_pages_are_read_and_nothing_is_pressed(look: Any, scripts: bool) -> None:
+    visit: Visit = look("en" if scripts else "zh", scripts=scripts)
+    page, key = visit.page, visit.served.keys["prod-api"]
+    visit.sign_in()
+    visit.go(f"/keys/{key}")
+    expect(page.locator("#stale")).to_have_count(0)
+    visit.go(f"/keys/{key}/edit")
+    page.fill("#owner", "somebody")
+    visit.served.store.away = True
+    try:
+        # What was typed is not lost: it is sent again from the page that says so.
+        page.click("form.create > .btns .btn-main")
+        expect(page.locator("main h1")).to_be_visible()
+        visit.go(f"/keys/{key}")
+        expect(page.locator("#stale")).to_be_visible()
+        expect(page.locator("main h1")).to_have_text("prod-api")
+        expect(page.locator('form[action$="/disable"] button')).to_be_disabled()
+        visit.go(f"/keys/{key}/edit")
+        expect(page.locator("form.create > .btns .btn-main")).to_be_disabled()
+        page.click("#stale a")
+        expect(page.locator("#stale")).to_be_visible()
+    finally:
+        visit.served.store.away = False
+    page.click("#stale a")
+    expect(page.locator("#stale")).to_have_count(0)
+    page.fill("#owner", "somebody")
+    visit.served.store.away = True
+    try:
+        page.click("form.create > .btns .btn-main")
+        expect(page.locator("main h1")).to_be_visible()
+        expect(page.locator("form.create")).to_have_count(0)
+    finally:
+        visit.served.store.away = False
+    page.click("main form .btn-main")
+    expect(page.locator(".note-good")).to_be_visible()
+    expect(page.locator("#rules")).to_contain_text("somebody")
+    # The pages that could not be made were answered with their status, which browsers tell.
+    visit.told = [line for line in visit.told if "status of 503" not in line]
+    visit.check()

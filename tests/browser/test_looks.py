@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]  # it has no types
+from playwright.sync_api import expect
 
 from ak_guard.admin.console.assets import assets
 
@@ -28,6 +29,7 @@ def pages(served: Served) -> dict[str, str]:
         "nothing": "/?q=nothing-of-this-name",
         "create": "/keys/new?template=contractor",
         "key": f"{key}?p=7d&ip=203.0.113.7&method=POST&path=/v1/other&cost=200",
+        "canary": f"/keys/{served.keys['front-end-bundle']}",
         "edit": f"{key}/edit",
         "leak": f"{key}/leak",
         "groups": "/groups",
@@ -67,6 +69,14 @@ def test_axe_finds_nothing_and_nothing_overflows(
     for name, path in pages(served).items():
         visit.go(path)
         looked_at(name)
+    served.store.away = True
+    for name in ("keys", "key", "create"):
+        visit.go(pages(served)[name])
+        expect(page.locator("#stale")).to_be_visible()
+        looked_at(f"{name} while the store is away")
+    visit.go("/groups/new")
+    looked_at("not seen while the store is away")
+    served.store.away = False
     visit.go("/keys/new?template=contractor")
     page.fill("#name", f"made-for-axe-{language}")
     _mistaken(page)

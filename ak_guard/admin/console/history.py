@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from markupsafe import Markup, escape
 
+from ak_guard.admin.console.preferences import role_words
 from ak_guard.errors import ConfigurationError
+from ak_guard.tokens import ROLES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -140,8 +142,7 @@ def changes_of(entry: AuditEntry, tongue: Tongue) -> list[Change]:
 
 
 def _value(name: str, value: Any, tongue: Tongue) -> Markup:
-    roles = {"viewer": tongue.say("viewer"), "editor": tongue.say("editor"), "owner": tongue.say("owner")}
-    return roles[value] if name == "role" and value in roles else _plain(value, tongue)
+    return role_words(value, tongue) if name == "role" and value in ROLES else _plain(value, tongue)
 
 
 def _says_something(name: str, value: Any) -> bool:
