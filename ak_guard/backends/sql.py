@@ -17,6 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from ak_guard.audit import Entered, entered
 from ak_guard.backends.base import Found, replaced_already
 from ak_guard.backends.feeds import Feeds
+from ak_guard.backends.users import Users
 from ak_guard.backends.watch import Listeners
 from ak_guard.backends.workers import follow_all, listed
 from ak_guard.budgets.leases import Leases
@@ -98,8 +99,7 @@ class SQLBackend:
         self.bulletin: SharedBulletin = (bulletin := DatabaseBulletin(self.database))
         self._listeners = Listeners(leases.drop, bulletin.heard)
         self._feeds = Feeds(self.bulletin, self._listeners)
-        self._users = 0
-        self._finishing: list[Callable[[], Awaitable[None]]] = []
+        self._users = Users()
         renew = partial(self._move_to_newest_pepper, admin_tokens)
         self.tokens: TokenStore = SQLTokens(self.database, self._stored, renew)
         kept = usage_kept or os.environ.get("AK_GUARD_USAGE_KEPT") or _USAGE_KEPT
@@ -111,27 +111,23 @@ class SQLBackend:
 
     async def start(self) -> None:
         """Enter as one more user and bring the schema up to date."""
-        self._users += 1
+        self._users.enter()
         try:
             await self.database.start()
         except ConfigurationError:
-            self._users -= 1
+            self._users.turn_back()
             raise
         self._feeds.start()
 
     async def aclose(self) -> None:
         """Leave; the last user closes every connection."""
-        self._users -= 1
-        if self._users <= 0:
-            self._users = 0
-            for finish in self._finishing:
-                await finish()
+        if await self._users.leave():
             await self._feeds.aclose()
             await self.counters.aclose()
             await self.database.aclose()
 
     def before_close(self, finish: Callable[[], Awaitable[None]]) -> None:
-        self._finishing.append(finish)
+        self._users.before_close(finish)
 
     def watch(self, listener: Callable[[str | None], None]) -> Callable[[], None]:
         return self._listeners.add(listener)

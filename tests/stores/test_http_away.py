@@ -250,3 +250,17 @@ async def _used(store: MultiWindowSupport, subject: str) -> int | None:
     except BudgetError:
         return None
     return level.used
+
+
+async def test_what_requests_did_is_written_when_the_backend_is_closed_and_opens_it_not_again(
+    keys: KeyManager, tap: Tap
+) -> None:
+    issued = await keys.create("prod-api")
+    with served(keys, tap=tap) as url:
+        backend = HTTPBackend(url, token=TOKEN)
+        await backend.start()
+        # No lifespan, as under a plain test client: only the backend knows of its end.
+        async with client_for(ApiKeyMiddleware(echo_app(), backend=backend)) as client:
+            assert (await client.get("/", headers=bearer(issued.secret))).status_code == 200
+            await backend.aclose()
+        assert (await keys.usage(issued.key.id)).calls == 1

@@ -14,6 +14,7 @@ from ak_guard.backends.http.address import Address, Patience, address_of, is_ope
 from ak_guard.backends.http.bulletin import ServiceBulletin
 from ak_guard.backends.http.storage import HTTPStorage
 from ak_guard.backends.http.wire import NotLetIn, NotOffered, Refused, Unanswered, Wire
+from ak_guard.backends.users import Users
 from ak_guard.backends.watch import Listeners
 from ak_guard.backends.workers import follow_all, listed
 from ak_guard.budgets.leases import Leases
@@ -24,7 +25,7 @@ from ak_guard.usage.documents import record_document
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from ak_guard.backends.base import Found
     from ak_guard.backends.bulletin import SharedBulletin
@@ -89,7 +90,7 @@ class HTTPBackend:
         self.bulletin: SharedBulletin = ServiceBulletin(self._wires)
         self._listeners = Listeners(*([counters.drop] if isinstance(counters, Leases) else []))
         self._feeds = Feeds(self.bulletin, self._listeners)
-        self._users = 0
+        self._users = Users()
         self._takes_usage = True
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -98,20 +99,21 @@ class HTTPBackend:
 
     async def start(self) -> None:
         """Enter as one more user. The service is asked when the first request comes."""
-        self._users += 1
+        self._users.enter()
         if self._translation is None:
             self._feeds.start()
 
     async def aclose(self) -> None:
         """Leave; the last user closes every connection."""
-        self._users -= 1
-        if self._users <= 0:
-            self._users = 0
+        if await self._users.leave():
             await self._feeds.aclose()
             if self._owns_counters:
                 await self.counters.aclose()
             for wire in self._wires.drain():
                 await wire.aclose()
+
+    def before_close(self, finish: Callable[[], Awaitable[None]]) -> None:
+        self._users.before_close(finish)
 
     def watch(self, listener: Callable[[str | None], None]) -> Callable[[], None]:
         return self._listeners.add(listener)
