@@ -34,22 +34,38 @@ class FailureLimit:
 
     Only keys that nobody holds count, and look-ups that the caller did not wait for. Addresses that are unknown,
     loopback or private may stand for many callers, so they are never throttled. Each address has a cap on look-ups at a
-    time; the shared ones have one between them.
+    time; the shared ones have one between them. No address has more under way than may still fail, so that many at once
+    are no way round the limit: who comes then waits for his turn.
     """
 
     def __init__(self, limit: Limit | None) -> None:
         self._window = None if limit is None else Window.of(limit)
         self._one = [] if self._window is None else [Ask(self._window, 1)]
+        self._none = [] if self._window is None else [Ask(self._window, 0)]
         self._counters = MemoryStorage()
         self._throttles: dict[str, _Throttle] = {}
         self._sweep_at = _SWEEP_FROM
-        self._running: PerLoop[dict[str, int]] = PerLoop(dict)
+        self._running: PerLoop[dict[str, _Lookups]] = PerLoop(dict)
+
+    async def turn(self, client: Address | None, now: float) -> bool:
+        """Wait for one look-up of this address to end, where no more may be under way; whether that was so."""
+        subject = _subject(client)
+        lookups = self._running.get().get(subject)
+        if lookups is None or not self._is_crowded(subject, lookups, now) or lookups.waiting >= MAX_LOOKUPS:
+            return False
+        lookups.waiting += 1
+        try:
+            await lookups.next_end()
+        finally:
+            lookups.waiting -= 1
+        return True
 
     def attempt(self, client: Address | None, now: float) -> Attempt | Denial:
         """May this address look up a key that it may have made up? The look-up belongs within what is returned."""
         subject, running = _subject(client), self._running.get()
         if self._window is not None:
-            if running.get(subject, 0) >= MAX_LOOKUPS:
+            lookups = running.get(subject)
+            if lookups is not None and (lookups.count >= MAX_LOOKUPS or self._is_crowded(subject, lookups, now)):
                 return _too_many(1)
             throttle = self._throttles.get(subject)
             if throttle is not None and not throttle.spares(now):
@@ -75,10 +91,39 @@ class FailureLimit:
             self._throttles[subject] = _Throttle(now, outcome.ends[0])
         return outcome
 
+    def _is_crowded(self, subject: str, lookups: _Lookups, now: float) -> bool:
+        """Whether as many look-ups are under way as may still fail."""
+        if self._window is None or subject == _SHARED:
+            return False
+        failed = self._counters.spend(subject, self._none, now=now).used[0]
+        return failed + lookups.count >= self._window.amount
+
     def _sweep(self, now: float) -> None:
         if len(self._throttles) >= self._sweep_at:
             self._throttles = {subject: kept for subject, kept in self._throttles.items() if not kept.is_over(now)}
             self._sweep_at = max(_SWEEP_FROM, 2 * len(self._throttles))
+
+
+class _Lookups:
+    """Those of one address that are under way, and how many requests wait for one of them to end."""
+
+    __slots__ = ("_ended", "count", "waiting")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.waiting = 0
+        self._ended: asyncio.Future[None] | None = None
+
+    async def next_end(self) -> None:
+        self._ended = self._ended or asyncio.get_running_loop().create_future()
+        # Not awaited itself: whoever gives up waiting takes it from nobody.
+        await asyncio.wait([self._ended])
+
+    def end(self) -> None:
+        self.count -= 1
+        if self._ended is not None:
+            self._ended.set_result(None)
+            self._ended = None
 
 
 class _Throttle:
@@ -110,20 +155,21 @@ class Attempt:
 
     __slots__ = ("_limit", "_now", "_running", "_subject")
 
-    def __init__(self, limit: FailureLimit, running: dict[str, int], subject: str, now: float) -> None:
+    def __init__(self, limit: FailureLimit, running: dict[str, _Lookups], subject: str, now: float) -> None:
         self._limit = limit
         self._running = running
         self._subject = subject
         self._now = now
 
     def __enter__(self) -> None:
-        self._running[self._subject] = self._running.get(self._subject, 0) + 1
+        self._running.setdefault(self._subject, _Lookups()).count += 1
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._running[self._subject] -= 1
-        if not self._running[self._subject]:
+        lookups = self._running[self._subject]
+        lookups.end()
+        if not lookups.count:
             del self._running[self._subject]
         if kind is not None and issubclass(kind, asyncio.CancelledError):
             self._limit.count(self._subject, self._now)

@@ -197,6 +197,12 @@ class Guard:
         # Whoever joins a question asks nothing himself, and a key that was known may be asked about again.
         joins = self._known.is_asking(digest)
         stranger = not joins and not self._known.knows(digest)
+        if stranger and await self._floods.turn(case.client, case.now):
+            case.now = self._clock()
+            # Meanwhile somebody may have asked about the same key.
+            entry = self._known.get(digest, case.now)
+            known = None if entry is None else entry.value
+            return known or await self._resolve(key, digest, entry, case)
         attempt = self._floods.attempt(case.client, case.now) if stranger else nullcontext()
         if isinstance(attempt, Denial):
             return attempt

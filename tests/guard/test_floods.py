@@ -44,6 +44,12 @@ async def codes(client: AsyncClient, secrets: list[str]) -> list[str]:
     return ["admitted" if answer.status_code == 200 else answer.json()["code"] for answer in answers]
 
 
+async def turns_of_the_loop() -> None:
+    """Time enough for everything that waits for nothing but its turn."""
+    for _ in range(100):
+        await asyncio.sleep(0)
+
+
 async def test_a_flood_is_throttled_and_one_lookup_a_second_is_left(
     backend: CountingBackend, clock: ManualClock
 ) -> None:
@@ -141,6 +147,51 @@ async def test_shared_addresses_have_a_cap_on_lookups_at_a_time(backend: Countin
         assert backend.lookups == MAX_LOOKUPS
         assert {answer.json()["code"] for answer in answers} <= {"invalid_api_key", "too_many_failures"}
         assert await codes(client, [mint()]) == ["invalid_api_key"]
+
+
+async def test_many_at_once_are_no_way_round_the_limit(backend: CountingBackend, clock: ManualClock) -> None:
+    app = ApiKeyMiddleware(echo_app(), backend=backend, clock=clock, failure_limit="3/minute")
+    backend.gate.clear()
+    async with client_for(app) as client:
+        calls = [asyncio.create_task(client.get("/", headers=bearer(mint()))) for _ in range(20)]
+        await turns_of_the_loop()
+        assert backend.lookups == 3
+        backend.gate.set()
+        answers = await asyncio.gather(*calls)
+    # The fourth is the one that a throttled address keeps each second.
+    assert backend.lookups == 4
+    assert sorted(answer.json()["code"] for answer in answers) == ["invalid_api_key"] * 4 + ["too_many_failures"] * 16
+
+
+async def test_good_keys_that_come_at_once_from_one_address_wait_for_their_turn(
+    backend: CountingBackend, clock: ManualClock
+) -> None:
+    manager = KeyManager(backend, clock=clock)
+    secrets = [(await manager.create(f"good-{number}")).secret for number in range(10)]
+    wrong = mint()
+    app = ApiKeyMiddleware(echo_app(), backend=backend, clock=clock, failure_limit="3/minute")
+    backend.gate.clear()
+    async with client_for(app) as client:
+        calls = [asyncio.create_task(codes(client, [secret])) for secret in [*secrets, wrong, wrong, secrets[9]]]
+        await turns_of_the_loop()
+        assert backend.lookups == 3
+        backend.gate.set()
+        answers = [code for (code,) in await asyncio.gather(*calls)]
+    assert answers == ["admitted"] * 10 + ["invalid_api_key"] * 2 + ["admitted"]
+    assert backend.lookups == 11
+
+
+async def test_who_goes_away_while_he_waits_keeps_nobody_waiting(backend: CountingBackend, clock: ManualClock) -> None:
+    app = ApiKeyMiddleware(echo_app(), backend=backend, clock=clock, failure_limit="1/minute")
+    good = (await KeyManager(backend, clock=clock).create("good")).secret
+    backend.gate.clear()
+    async with client_for(app) as client:
+        first, second, third = (asyncio.create_task(codes(client, [secret])) for secret in (mint(), mint(), good))
+        await turns_of_the_loop()
+        second.cancel()
+        backend.gate.set()
+        assert await first == ["invalid_api_key"]
+        assert await third == ["admitted"]
 
 
 async def test_without_a_failure_limit_nothing_is_throttled(backend: CountingBackend, clock: ManualClock) -> None:
