@@ -98,7 +98,7 @@ class Recorder:
     def _begin(self) -> None:
         assert self._loop is not None, "it was armed"  # noqa: S101  # told to the type checker
         self._timer = None
-        self._writing = self._loop.create_task(self._write())
+        self._writing = self._loop.create_task(self._write(until_empty=False))
         self._writing.add_done_callback(self._written)
 
     def _written(self, task: asyncio.Task[None]) -> None:
@@ -111,7 +111,7 @@ class Recorder:
             elif not task.cancelled():
                 self._arm()
 
-    async def _write(self) -> None:
+    async def _write(self, *, until_empty: bool) -> None:
         while self._batch is not None or self._waiting:
             if self._batch is None:
                 self._batch = (secrets.token_hex(16), [])
@@ -132,6 +132,9 @@ class Recorder:
             if self._away:
                 log.warning("usage is written again")
             self._away, self._sent, self._batch = False, False, None
+            if not until_empty and len(self._waiting) < _BATCH:
+                # What came meanwhile waits for its time, else a busy app would have a writer that never rests.
+                break
         if self.lost > self._told:
             log.error("%d usage records did not fit into the queue and are lost", self.lost - self._told)
             self._told = self.lost
@@ -147,7 +150,7 @@ class Recorder:
             async with asyncio.timeout(_GOODBYE_SECONDS):
                 if running is not None and mine:
                     await asyncio.wait([running])
-                await self._write()
+                await self._write(until_empty=True)
         except TimeoutError:
             pass
         left = len(self._waiting) + (0 if self._batch is None else len(self._batch[1]))

@@ -342,6 +342,32 @@ async def tried(backend: Flaky, times: int) -> None:
             await asyncio.sleep(0.01)
 
 
+async def test_a_writer_rests_between_batches_however_many_requests_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    noted: recorder.Noted = (1.0, 2.0, None, None, "GET", "/", None, None, 200, None, 1, "")
+    batches: list[int] = []
+    written = asyncio.Event()
+
+    async def keep(_: str, records: list[UsageRecord]) -> None:
+        batches.append(len(records))
+        if len(batches) > 1:
+            return
+        # While this is written the next one comes, and the next batch is due in a minute.
+        kept.add(noted)
+        monkeypatch.setattr(recorder, "WRITE_SECONDS", 60)
+        written.set()
+
+    kept = recorder.Recorder(keep)
+    kept.add(noted)
+    async with asyncio.timeout(5):
+        await written.wait()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert batches == [1]
+    kept.add(noted)
+    await kept.aclose()
+    assert batches == [1, 2]
+
+
 async def test_a_function_that_fails_is_told_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     backend = MemoryBackend()
     issued = await KeyManager(backend).create("prod-api")
