@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from sqlalchemy import Table
+    from sqlalchemy import Engine, Table
     from sqlalchemy.engine import URL
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
     from sqlalchemy.sql.dml import Insert
@@ -46,6 +46,13 @@ class Dialect(ABC):
     @abstractmethod
     def writers(self) -> AsyncEngine:
         """A pool for transactions that change something."""
+
+    def asked(self) -> Engine | None:
+        """A pool that blocks, for single statements which change nothing; None where those go to the readers.
+
+        A thread that is asked once answers sooner than a driver that asks one for each step.
+        """
+        return None
 
     @abstractmethod
     def line(self) -> AsyncEngine:

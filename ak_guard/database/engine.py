@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 from alembic.util.exc import CommandError
 
@@ -15,8 +15,9 @@ from ak_guard.errors import AkGuardError, BackendError, ConfigurationError
 from ak_guard.loops import PerLoop
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
+    from sqlalchemy import Engine, Row, Select
     from sqlalchemy.engine import URL
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -29,6 +30,7 @@ class _Pools:
     def __init__(self, dialect: Dialect) -> None:
         self.readers: AsyncEngine = dialect.readers()
         self.writers: AsyncEngine = dialect.writers()
+        self.asked: Engine | None = dialect.asked()
         self._loop = asyncio.get_running_loop()
         self._bound = dialect.bound
 
@@ -42,6 +44,8 @@ class _Pools:
         close = not (self._bound and self._loop.is_closed())
         await self.readers.dispose(close=close)
         await self.writers.dispose(close=close)
+        if self.asked is not None:
+            self.asked.dispose()
 
 
 class Database:
@@ -76,6 +80,19 @@ class Database:
         async with self._connection(write=False, failure=failure, start=not as_it_is) as connection:
             yield connection
 
+    async def ask(
+        self, failure: type[AkGuardError], statement: Select[Any], values: Mapping[str, Any]
+    ) -> Sequence[Row[Any]]:
+        """All rows of one statement that changes nothing."""
+        asked = self._pools.get().asked
+        if asked is None:
+            async with self.read(failure) as connection:
+                found: Sequence[Row[Any]] = (await connection.execute(statement, values)).all()
+                return found
+        with self._translated(failure):
+            await self.start()
+            return await asyncio.to_thread(_rows, asked, statement, values)
+
     @asynccontextmanager
     async def write(self, failure: type[AkGuardError]) -> AsyncIterator[AsyncConnection]:
         """A transaction, committed at the end or not at all; where the commit itself fails, nobody knows which.
@@ -89,7 +106,7 @@ class Database:
     async def _connection(
         self, *, write: bool, failure: type[AkGuardError], start: bool = True
     ) -> AsyncIterator[AsyncConnection]:
-        try:
+        with self._translated(failure):
             if start:
                 await self.start()
             for pools in self._pools.abandoned():
@@ -100,6 +117,11 @@ class Database:
                 (pools.writers if write else pools.readers).begin() as it,
             ):
                 yield it
+
+    @contextmanager
+    def _translated(self, failure: type[AkGuardError]) -> Iterator[None]:
+        try:
+            yield
         except BackendError as error:
             raise failure(str(error)) from error
         except self.dialect.errors as error:
@@ -140,6 +162,11 @@ class Database:
             ) from error
         except failures as error:
             raise BackendError(f"cannot open the database {self.url.database}: {_cause(error)}") from error
+
+
+def _rows(engine: Engine, statement: Select[Any], values: Mapping[str, Any]) -> Sequence[Row[Any]]:
+    with engine.connect() as connection:
+        return connection.execute(statement, values).all()
 
 
 def _dialect_of(url: URL) -> Dialect:

@@ -49,6 +49,17 @@ class SQLite(Dialect):
         # Writers queue here for one connection instead of being told that the file is busy.
         return self._pool("BEGIN IMMEDIATE", 1)
 
+    def asked(self) -> Engine:
+        # One statement sees one state of the database, so nothing is to begin or to commit.
+        return create_engine(
+            self.url.set(drivername="sqlite"),
+            pool_size=_READERS,
+            max_overflow=0,
+            isolation_level="AUTOCOMMIT",
+            connect_args={"timeout": _BUSY_SECONDS},
+            hide_parameters=True,
+        )
+
     def _pool(self, begin: str, size: int) -> AsyncEngine:
         # Parameters are digests and rules: they stay out of logs and errors.
         engine = create_async_engine(
