@@ -10,16 +10,17 @@ from ak_guard.assembly import assemble, open_backend, open_counters
 from ak_guard.backends.base import Closable, ReadsUsage
 from ak_guard.backends.workers import KnowsWorkers
 from ak_guard.budgets import Window
-from ak_guard.doctor import keys, setup, store
+from ak_guard.doctor import keys, service, setup, store
 from ak_guard.doctor.finding import Finding, Severity
 from ak_guard.errors import BackendError, BudgetError, ConfigurationError, InputError
 from ak_guard.settings import configured
 from ak_guard.settings.written import outside
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
     from ak_guard.backends.base import KeyLookup
+    from ak_guard.backends.http.condition import Condition as ServiceCondition
     from ak_guard.database.condition import Condition
     from ak_guard.records import ApiKey
     from ak_guard.settings import Options
@@ -39,6 +40,17 @@ class KnowsCondition(Protocol):
 
     async def condition(self) -> Condition:
         """Look, and change nothing. Raises `BackendError` when it cannot be reached."""
+        ...
+
+
+@runtime_checkable
+class AsksService(Protocol):
+    """A backend that asks a key service which speaks our protocol, and can say how that is."""
+
+    counts_itself: bool
+
+    async def service_condition(self) -> ServiceCondition | None:
+        """Ask, and change nothing; None where the service has a protocol of its own. Raises `BackendError`."""
         ...
 
 
@@ -73,7 +85,7 @@ async def _examined(defaults: Options, environment: Mapping[str, str], db: str |
     except ConfigurationError as error:
         yield _wrong(error)
     except BackendError as error:
-        yield store.unreachable(str(error))
+        yield (service if isinstance(backend, AsksService) else store).unreachable(str(error))
     if options.limits is not None:
         async for finding in _of_limits(backend, options):
             yield finding
@@ -90,35 +102,49 @@ def _wrong(error: Exception) -> Finding:
 
 
 async def _of_backend(backend: KeyLookup, options: Options) -> AsyncIterator[Finding]:
-    found: tuple[ApiKey, ...] = ()
+    condition: Condition | None = None
+    knows_workers = isinstance(backend, KnowsWorkers)
     if isinstance(backend, KnowsCondition):
         condition = await backend.condition()
-        for finding in (*store.schema(condition), *store.clock(condition), *store.rows(condition)):
+        for finding in _of_database(condition, options):
             yield finding
         if not condition.current:
             return
-        # The guard's own groups win over those that are stored, as they do in the guard.
-        groups = {group.name: group for group in (*condition.groups, *options.groups)}
-        found = condition.keys
-        for finding in keys.advice(found, groups, condition.unpeppered, datetime.now(UTC)):
+    elif isinstance(backend, AsksService):
+        told = await backend.service_condition()
+        for finding in service.service(told, counts_elsewhere=backend.counts_itself):
             yield finding
+        if told is not None and not told.lets_in:
+            return
+        knows_workers = told is not None and told.follows
+    found = () if condition is None else condition.keys
     if isinstance(backend, Closable):
         await backend.start()
     try:
-        async for finding in _of_running(backend, found, options):
+        async for finding in _of_running(backend, found, options, knows_workers=knows_workers):
             yield finding
     finally:
         if isinstance(backend, Closable):
             await backend.aclose()
 
 
-async def _of_running(backend: KeyLookup, found: Sequence[ApiKey], options: Options) -> AsyncIterator[Finding]:
+def _of_database(condition: Condition, options: Options) -> Iterator[Finding]:
+    yield from (*store.schema(condition), *store.clock(condition), *store.rows(condition))
+    if condition.current:
+        # The guard's own groups win over those that are stored, as they do in the guard.
+        groups = {group.name: group for group in (*condition.groups, *options.groups)}
+        yield from keys.advice(condition.keys, groups, condition.unpeppered, datetime.now(UTC))
+
+
+async def _of_running(
+    backend: KeyLookup, found: Sequence[ApiKey], options: Options, *, knows_workers: bool
+) -> AsyncIterator[Finding]:
     await backend.find(_NOBODY)
     if found and isinstance(backend, ReadsUsage) and not list(options.trusted_proxies):
         used = await backend.last_used([key.id for key in found[:_KEYS_ASKED]])
         for finding in store.callers([last.ip for last in used.values()]):
             yield finding
-    if isinstance(backend, KnowsWorkers):
+    if knows_workers and isinstance(backend, KnowsWorkers):
         for finding in store.counters(await backend.workers()):
             yield finding
         for finding in store.lag(await backend.confirm(timeout=_PATIENCE), datetime.now(UTC)):

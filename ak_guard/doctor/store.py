@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ak_guard.database.condition import Condition
 
 #: Clocks may differ by so much, in seconds, before anybody notices.
-_SKEW: Final = 2.0
+SKEW: Final = 2.0
 #: So many keys are seldom used by one program on one machine.
 _TOO_MANY: Final = 3
 
@@ -56,7 +56,7 @@ def schema(found: Condition) -> Iterator[Finding]:
 
 def clock(found: Condition) -> Iterator[Finding]:
     """Whether the database's clock and ours agree."""
-    if found.skew is not None and abs(found.skew) > _SKEW:
+    if found.skew is not None and abs(found.skew) > SKEW:
         yield Finding(
             Severity.WARNING,
             "clock_skew",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import shlex
 import sqlite3
@@ -10,14 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import text
+from starlette.responses import JSONResponse
 from typer.testing import CliRunner
 
 from ak_guard import ApiKeyMiddleware, BackendError, KeyManager
-from ak_guard.backends import SQLBackend
+from ak_guard.backends import HTTPBackend, MemoryBackend, SQLBackend
 from ak_guard.cli.app import app
-from tests.support import bearer, client_for, echo_app
+from tests.served import TOKEN, Tap, served
+from tests.support import bearer, client_for, echo_app, running
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.cli.conftest import Cli
@@ -176,3 +180,60 @@ def test_a_server_has_a_schema_and_a_clock(kind: str, databases: Databases) -> N
         assert codes("--db", url) == []
         asyncio.run(break_group(url))
         assert codes("--db", url) == ["unreadable_rows"]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[Tap]:
+    """The guard of this environment asks a key service, which is in order."""
+    tap = Tap()
+    with served(KeyManager(MemoryBackend()), tap=tap) as url:
+        monkeypatch.setenv("AK_GUARD_BACKEND", url)
+        monkeypatch.setenv("AK_GUARD_SERVICE_TOKEN", TOKEN)
+        yield tap
+
+
+def test_a_key_service_in_order_has_nothing_amiss(asked: Tap) -> None:
+    assert codes() == []
+    assert asked.calls["/v1/resolve"] > 0
+
+
+def test_a_token_that_a_key_service_refuses_is_told_and_not_shown(asked: Tap, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AK_GUARD_SERVICE_TOKEN", "hunter2-hunter2-hunter2")
+    assert codes() == ["token_refused"]
+    assert "hunter2" not in CliRunner().invoke(app, ["doctor"]).output
+    monkeypatch.delenv("AK_GUARD_SERVICE_TOKEN")
+    assert codes() == ["token_refused"]
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "https://127.0.0.1:1/keys"])
+def test_a_key_service_that_is_away_is_told(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("AK_GUARD_BACKEND", url)
+    assert codes() == ["service_away"]
+
+
+@pytest.mark.parametrize(
+    ("path", "answer", "found"),
+    [
+        ("/v1/healthz", JSONResponse({"status": "ok", "protocol": 2}), ["other_protocol"]),
+        ("/v1/healthz", JSONResponse({}, 404), []),
+        ("/v1/resolve", JSONResponse({}, 404), ["service_away"]),
+        ("/v1/peek", JSONResponse({}, 404), ["no_counters"]),
+        ("/v1/workers", JSONResponse({}, 404), ["no_changes"]),
+        ("/v1/workers", JSONResponse({"revision": 0, "now": 1.0, "workers": []}), ["clock_skew"]),
+        ("/v1/workers", JSONResponse({"revision": 0, "now": 9e9, "workers": []}), ["clock_skew"]),
+    ],
+    ids=["newer", "no health", "no keys", "no counters", "no changes", "behind", "ahead"],
+)
+def test_what_a_key_service_cannot_do_is_told(asked: Tap, path: str, answer: JSONResponse, found: list[str]) -> None:
+    asked.instead[path] = answer
+    assert codes() == found
+
+
+def test_a_service_with_a_protocol_of_its_own_is_asked_in_its_own_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module("examples.foreign_key_service")
+    with running(module.service) as url:
+        backend = HTTPBackend(url, translation=module.Subscriptions())
+        monkeypatch.setattr(module, "backend", backend, raising=False)
+        monkeypatch.setenv("AK_GUARD_BACKEND", "examples.foreign_key_service:backend")
+        assert codes() == []
+    assert codes() == ["service_away"]

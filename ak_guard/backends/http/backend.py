@@ -12,6 +12,7 @@ from ak_guard.backends.documents import found_from
 from ak_guard.backends.feeds import Feeds
 from ak_guard.backends.http.address import Address, Patience, address_of, is_open_wire
 from ak_guard.backends.http.bulletin import ServiceBulletin
+from ak_guard.backends.http.condition import Condition, condition
 from ak_guard.backends.http.storage import HTTPStorage
 from ak_guard.backends.http.wire import NotLetIn, NotOffered, Refused, Unanswered, Wire
 from ak_guard.backends.users import Users
@@ -78,11 +79,14 @@ class HTTPBackend:
             tls=tls,
             patience=Patience(connect, read),
         )
-        if "authorization" in self._address.headers and is_open_wire(self._address.base):
+        self._shows_token = "authorization" in self._address.headers and is_open_wire(self._address.base)
+        if self._shows_token:
             log.warning("the service token goes to %s unencrypted; write https://", self._address.base)
         self._translation = translation
         self._wires = PerLoop(self._wire)
         self._storage = HTTPStorage(self._wires)
+        #: Whether budgets are counted here, whatever the service can do.
+        self.counts_itself: bool = counters is not None or translation is not None
         self._owns_counters = counters is None
         if counters is None:
             counters = MemoryStorage() if translation is not None else Leases(self._storage)
@@ -130,6 +134,20 @@ class HTTPBackend:
             raise BackendError("the key service did not answer in time") from None
         except (Unanswered, NotOffered, Refused) as error:
             raise BackendError(str(error)) from error
+
+    async def service_condition(self) -> Condition | None:
+        """What the service can do, of which nothing is changed; None where it has a protocol of its own.
+
+        Raises `BackendError` when it does not answer.
+        """
+        if self._translation is not None:
+            return None
+        # Over connections of its own, because nobody has started these.
+        wire = self._wire()
+        try:
+            return await condition(wire, open_wire=self._shows_token)
+        finally:
+            await wire.aclose()
 
     def guarded(self, *, stale: float, counters: str) -> None:
         self._feeds.guarded(stale, counters)
