@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import re
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +17,7 @@ from ak_guard import ConfigurationError, Group, KeyManager
 from ak_guard.admin import service_app
 from ak_guard.admin.bodies import MAX_BODY
 from ak_guard.backends import MemoryBackend
+from ak_guard.backends.documents import VERSION, found_document, found_from
 from ak_guard.keys import digest
 from tests.support import bearer, running
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
 TOKEN = "service-token-of-these-tests"
+PROTOCOL = Path(__file__).parents[2] / "ak_guard" / "admin" / "protocol.md"
 OLDER = "an-older-service-token-too"
 
 
@@ -223,3 +227,16 @@ async def test_what_is_decided_here_is_told_in_the_time_of_the_caller(client: As
     late = await client.post("/v1/acquire", json={**asked, "now": 1_000_000.0})
     assert late.json()["granted"] is False
     assert late.json()["ends"][0] == pytest.approx(1_003_600, abs=60)
+
+
+async def test_the_written_protocol_names_what_the_service_offers_and_its_example_is_read(client: AsyncClient) -> None:
+    written = PROTOCOL.read_text()
+    offered = (await client.get("/v1/openapi.json")).json()["paths"]
+    paths = {(method.upper(), re.sub("{.*?}", "{}", path)) for path, methods in offered.items() for method in methods}
+    named = re.findall(r"`(GET|POST|PUT|DELETE) (/v1/[a-z/{}.-]+)", written)
+    assert {(method, re.sub("{.*?}", "{}", path)) for method, path in named} == paths | {("GET", "/v1/openapi.json")}
+    (example,) = re.findall(r"```json\n(.*?)```", written, re.DOTALL)
+    found = found_from(json.loads(example))
+    assert found is not None
+    assert found_document(found) == json.loads(example)
+    assert f"version {VERSION}" in written.splitlines()[0]

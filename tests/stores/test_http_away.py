@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from starlette.responses import JSONResponse
 
 from ak_guard import ApiKeyMiddleware, BudgetError, KeyManager
 from ak_guard.backends import HTTPBackend, MemoryBackend
@@ -192,6 +193,20 @@ async def test_a_settlement_whose_answer_was_lost_counts_once(tap: Tap, store: M
     await store.flush()
     assert tap.calls["/v1/settle"] == 2
     assert (await store.peek("key/a", [HOUR], now=NOW))[0].used == 7
+
+
+async def test_what_may_not_be_done_twice_is_sent_once(tap: Tap, store: MultiWindowSupport) -> None:
+    tap.lose.add("/v1/restart")
+    with pytest.raises(BudgetError, match="key service failed"):
+        await store.restart("key/a", [HOUR])
+    assert tap.calls["/v1/restart"] == 1
+
+
+async def test_a_refusal_is_an_answer_and_not_asked_for_again(tap: Tap, store: MultiWindowSupport) -> None:
+    tap.instead["/v1/acquire"] = JSONResponse({"code": "conflict"}, 409)
+    with pytest.raises(BudgetError, match="409 conflict"):
+        await store.acquire("key/a", [Ask(HOUR, 3)], lease=None, now=NOW)
+    assert tap.calls["/v1/acquire"] == 1
 
 
 async def test_settlements_of_an_outage_are_kept_in_order_and_counted_once(
