@@ -21,6 +21,9 @@ from tests.benchmarks.memory import bytes_per_key
 from tests.benchmarks.million import million
 from tests.benchmarks.rare import rare
 from tests.benchmarks.report import Table, summary
+from tests.benchmarks.service_cold import cold
+from tests.benchmarks.service_flood import flood
+from tests.benchmarks.service_outage import outage
 from tests.benchmarks.stores import stores
 from tests.benchmarks.wire import over_uvicorn
 
@@ -55,6 +58,9 @@ def plans(*, quick: bool) -> dict[str, Callable[[], Awaitable[Table]]]:
         "rare": lambda: rare(1, ["sqlite"]) if quick else rare(8),
         "steady": lambda: steady(2 if quick else 10),
         "revocation": lambda: revocation(3 if quick else 40),
+        "service-cold": lambda: cold(40, 300) if quick else cold(400, 5_000),
+        "service-outage": lambda: outage(1, 50, 2.0) if quick else outage(10, 200, 4.0),
+        "service-flood": lambda: flood(1, 1.0) if quick else flood(5, 3.0),
         "wire": wire,
     }
 

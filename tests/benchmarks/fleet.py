@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from redis import Redis
 
 from tests.benchmarks import ours
+from tests.benchmarks.caller import connection, message
 from tests.benchmarks.harness import Figure, WrongAnswer
 from tests.benchmarks.latency import added_by_redis
 from tests.benchmarks.report import Row, Table
@@ -100,9 +101,9 @@ async def _revoke(keys: KeyManager, crew: Crew) -> tuple[float, list[float]]:
 
 
 async def _until_refused(port: int, secret: str, said: asyncio.Future[float]) -> float:
-    async with _connection(port) as (reader, writer):
-        message = _message(secret)
-        while await _ask(reader, writer, message) == 200:  # noqa: ASYNC110  # only asking tells
+    async with connection(port) as caller:
+        asked = message(secret)
+        while (await caller.ask(asked)).status == 200:  # noqa: ASYNC110  # only asking tells
             await asyncio.sleep(0.01)
     if not said.done():
         raise WrongAnswer("a key was refused before it was disabled")
@@ -116,36 +117,16 @@ async def paced(ports: Sequence[int], secret: str, seconds: float) -> Counter[in
     answers = Counter[int]()
 
     async def caller(first: int, port: int) -> None:
-        message = _message(secret)
-        async with _connection(port) as (reader, writer):
+        asked = message(secret)
+        async with connection(port) as opened:
             for number in range(first, total, _CONNECTIONS):
                 await asyncio.sleep(max(0.0, begin + number / RATE - time.perf_counter()))
-                answers[await _ask(reader, writer, message)] += 1
+                answers[(await opened.ask(asked)).status] += 1
 
     async with asyncio.TaskGroup() as group:
         for first, port in zip(range(_CONNECTIONS), itertools.cycle(ports), strict=False):
             group.create_task(caller(first, port))
     return answers
-
-
-@contextlib.asynccontextmanager
-async def _connection(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        yield reader, writer
-    finally:
-        writer.close()
-
-
-async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, message: bytes) -> int:
-    writer.write(message)
-    head = (await reader.readuntil(b"\r\n\r\n")).lower()
-    await reader.readexactly(int(head.partition(b"content-length:")[2].split(b"\r\n", 1)[0]))
-    return int(head.split(b" ", 2)[1])
-
-
-def _message(secret: str) -> bytes:
-    return f"GET /v1/chat HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {secret}\r\n\r\n".encode()
 
 
 def _only(answers: Counter[int], status: int) -> None:

@@ -32,7 +32,7 @@ class _Process:
         if hasattr(os, "sched_setaffinity"):
             # Left to itself the system now and then puts client and server on one processor, and halves the figure.
             processors = sorted(os.sched_getaffinity(0))
-            os.sched_setaffinity(self._child.pid, {processors[0] if module == "load" else processors[-1]})
+            os.sched_setaffinity(self._child.pid, {processors[0] if module in {"load", "flood"} else processors[-1]})
 
     def read(self) -> Any:
         """The next line, None when there is no more."""
@@ -55,7 +55,7 @@ class _Process:
 
 
 @contextlib.contextmanager
-def _started(module: str, *arguments: str) -> Iterator[_Process]:
+def started(module: str, *arguments: str) -> Iterator[_Process]:
     process = _Process(module, *arguments)
     try:
         yield process
@@ -71,8 +71,8 @@ def over_uvicorn(rounds: int, count: int) -> Table:
     )
     series: dict[str, list[float]] = {}
     with contextlib.ExitStack() as stack:
-        load = stack.enter_context(_started("load"))
-        servers = {name: stack.enter_context(_started("server", name)) for name in CONTENDERS}
+        load = stack.enter_context(started("load"))
+        servers = {name: stack.enter_context(started("server", name)) for name in CONTENDERS}
         jobs: dict[str, dict[str, Any]] = {}
         for name, server in servers.items():
             told = server.read()
