@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from contextlib import nullcontext
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import httpcore2  # noqa: F401  # httpx2 imports it with the first client, which is too late: then an event loop runs
@@ -60,7 +61,7 @@ class Wire:
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self._address = address
         self._probed = probed
-        self._client: httpx2.AsyncClient | None = None
+        self._pool: httpx2.AsyncHTTPTransport | None = None
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self.breaker: Breaker = Breaker(self._is_back, on_back)
 
@@ -124,9 +125,9 @@ class Wire:
 
     async def rest(self) -> None:
         """Close every connection; with the next request new ones are opened."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.aclose()
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await pool.aclose()
 
     async def aclose(self) -> None:
         """Stop, in whichever event loop this is."""
@@ -146,15 +147,22 @@ class Wire:
         waits: float,
     ) -> tuple[int, Any]:
         connect, read = self._address.patience
-        client = self._client = self._client or _client(self._address)
+        pool = self._pool = self._pool or _pool(self._address)
+        timeout = httpx2.Timeout(read + waits, connect=connect, pool=connect)
         more: dict[str, Any] = {} if document is None else {"json": document}
-        if waits:
-            more["timeout"] = httpx2.Timeout(read + waits, connect=connect, pool=connect)
+        request = httpx2.Request(
+            method,
+            _url(self._address.base + path),
+            params=query,
+            headers=self._address.headers if headers is None else {**self._address.headers, **headers},
+            extensions={"timeout": timeout.as_dict()},
+            **more,
+        )
         try:
             async with asyncio.timeout(self._address.patience.whole + waits):
-                response = await client.request(
-                    method, self._address.base + path, params=query, headers=headers, **more
-                )
+                # Of a whole client nothing would be needed: no redirects, no cookies, no proxies.
+                response = await pool.handle_async_request(request)
+                await response.aread()
         except httpx2.PoolTimeout:
             raise Unanswered(
                 "too many requests to the key service are under way", reached=False, counts=False
@@ -176,18 +184,18 @@ class Wire:
         return True
 
 
-def _client(address: Address) -> httpx2.AsyncClient:
-    connect, read = address.patience
-    return httpx2.AsyncClient(
-        headers=address.headers,
+def _pool(address: Address) -> httpx2.AsyncHTTPTransport:
+    return httpx2.AsyncHTTPTransport(
         verify=address.tls,
-        timeout=httpx2.Timeout(read, connect=connect, pool=connect),
         limits=httpx2.Limits(
             max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS, keepalive_expiry=_KEEP_SECONDS
         ),
-        follow_redirects=False,
         trust_env=False,
     )
+
+
+# To read an address costs as much as to send a small request.
+_url = lru_cache(maxsize=256)(httpx2.URL)
 
 
 def _document(response: httpx2.Response) -> Any:
