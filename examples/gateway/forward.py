@@ -7,14 +7,16 @@ import json
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx2
+from anyio import CancelScope
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from examples.gateway.tokens import Events, Tokens
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine
+    from collections.abc import AsyncGenerator, Coroutine
 
     from starlette.requests import Request
+    from starlette.types import Receive, Scope, Send
 
     from ak_guard import Admission
 
@@ -65,7 +67,7 @@ class Upstream:
         kept = {name: answer.headers[name] for name in _HANDED_BACK if name in answer.headers}
         tokens = Tokens(admission)
         if answer.headers.get("content-type", "").startswith("text/event-stream"):
-            return StreamingResponse(_streamed(answer, tokens, hidden=hidden), answer.status_code, headers=kept)
+            return _Stream(_streamed(answer, tokens, hidden=hidden), answer.status_code, kept)
         try:
             content = await _while_there(request, answer.aread())
         except httpx2.HTTPError as error:
@@ -79,7 +81,23 @@ class Upstream:
         return Response(content, answer.status_code, headers=kept)
 
 
-async def _streamed(answer: httpx2.Response, tokens: Tokens, *, hidden: bool) -> AsyncIterator[bytes]:
+class _Stream(StreamingResponse):
+    """One that ends what it streams with itself; left alone that would run until it is collected as garbage."""
+
+    def __init__(self, parts: AsyncGenerator[bytes, None], status: int, headers: dict[str, str]) -> None:
+        super().__init__(parts, status, headers)
+        self._parts = parts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            # Also where all of this is cancelled, because the client has left or its key is disabled.
+            with CancelScope(shield=True):
+                await self._parts.aclose()
+
+
+async def _streamed(answer: httpx2.Response, tokens: Tokens, *, hidden: bool) -> AsyncGenerator[bytes, None]:
     """Event by event. Where the client leaves, or its key is disabled, the upstream is hung up on and stops."""
     events = Events()
     try:
