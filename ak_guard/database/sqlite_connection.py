@@ -24,10 +24,16 @@ class Connection(aiosqlite.Connection):
 
     _stopped = False
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+    def __init__(self, database: str, **options: Any) -> None:
+        opened: list[sqlite3.Connection] = []
+
+        def connector() -> sqlite3.Connection:
+            opened.append(sqlite3.connect(database, **options))
+            return opened[0]
+
+        super().__init__(connector, 64)
         # A daemon, as SQLAlchemy makes it: a process ends though a connection was left open.
-        self._thread = Thread(target=_work, args=(self._tx,), daemon=True)
+        self._thread = Thread(target=_work, args=(self._tx, opened), daemon=True)
 
     def stop(self) -> asyncio.Future[Any] | None:
         if self._stopped:
@@ -38,15 +44,10 @@ class Connection(aiosqlite.Connection):
 
 def connect(database: str, **options: Any) -> Connection:
     """What `aiosqlite.connect` does, for the `async_creator_fn` of SQLAlchemy; to be awaited."""
-
-    def connector() -> sqlite3.Connection:
-        opened: sqlite3.Connection = sqlite3.connect(database, **options)
-        return opened
-
-    return Connection(connector, 64)
+    return Connection(database, **options)
 
 
-def _work(queue: Any) -> None:
+def _work(queue: Any, opened: list[sqlite3.Connection]) -> None:
     try:
         _connection_worker_thread(queue)
     except RuntimeError:
@@ -55,3 +56,6 @@ def _work(queue: Any) -> None:
             while True:
                 _, function = queue.get_nowait()
                 function()
+        # Nobody is left who would close it, and an open transaction keeps every other writer out.
+        for connection in opened:
+            connection.close()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ak_guard.database.sqlite_connection import connect
 
@@ -42,3 +44,26 @@ def test_an_answer_for_a_loop_that_was_closed_is_dropped_without_a_trace_back(tm
     thread.join(timeout=10)
     # What a thread fails with is a warning of pytest, and so an error.
     assert not thread.is_alive()
+
+
+def test_a_transaction_whose_event_loop_was_closed_keeps_no_other_writer_out(tmp_path: Path) -> None:
+    path, closed = str(tmp_path / "keys.db"), threading.Event()
+    left: list[Any] = []
+
+    async def leave() -> None:
+        connection: Any = await connect(path, isolation_level=None)
+        left.append(connection)
+        waiting = asyncio.ensure_future(connection._execute(closed.wait, 10))
+        writing = asyncio.ensure_future(connection._execute(connection._conn.execute, "BEGIN IMMEDIATE"))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        writing.cancel()
+
+    asyncio.run(leave())
+    closed.set()
+    left[0]._thread.join(10)
+    assert not left[0]._thread.is_alive()
+    with contextlib.closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert other.in_transaction
+    left[0]._connection = None
