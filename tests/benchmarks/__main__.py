@@ -38,8 +38,8 @@ def plans(*, quick: bool) -> dict[str, Callable[[], Awaitable[Table]]]:
     plan = Plan(9, 0.002) if quick else Plan(150, 0.003)
     most = 50_000 if quick else 1_000_000
 
-    async def wire() -> Table:
-        return await asyncio.to_thread(over_uvicorn, 2 if quick else 40, 300 if quick else 500)
+    async def wire(protocol: str) -> Table:
+        return await asyncio.to_thread(over_uvicorn, 2 if quick else 40, 300 if quick else 500, protocol)
 
     return {
         "peers-1": lambda: sections.against_peers(plan, live=1),
@@ -53,7 +53,7 @@ def plans(*, quick: bool) -> dict[str, Callable[[], Awaitable[Table]]]:
         "memory": lambda: bytes_per_key(1_000 if quick else 20_000),
         "sqlite": lambda: sections.sqlite(plan),
         "stores": lambda: stores(plan),
-        "million": lambda: million(20_000, 3, 1_000) if quick else million(1_000_000, 12, 5_000),
+        "million": lambda: million(20_000, 3, 1_000) if quick else million(1_000_000, 12, 10_000),
         "list": lambda: list_page(5_000, 3) if quick else list_page(100_000, 15),
         "rare": lambda: rare(1, ["sqlite"]) if quick else rare(8),
         "steady": lambda: steady(2 if quick else 10),
@@ -61,7 +61,8 @@ def plans(*, quick: bool) -> dict[str, Callable[[], Awaitable[Table]]]:
         "service-cold": lambda: cold(40, 300) if quick else cold(400, 5_000),
         "service-outage": lambda: outage(1, 50, 2.0) if quick else outage(10, 200, 4.0),
         "service-flood": lambda: flood(1, 1.0) if quick else flood(5, 3.0),
-        "wire": wire,
+        "wire-h11": lambda: wire("h11"),
+        "wire-httptools": lambda: wire("httptools"),
     }
 
 

@@ -63,16 +63,19 @@ def started(module: str, *arguments: str) -> Iterator[_Process]:
         process.end()
 
 
-def over_uvicorn(rounds: int, count: int) -> Table:
-    """Requests per second of each contender, in rounds; all servers run, one at a time is called."""
-    table = Table("wire", "over uvicorn (httptools, asyncio)", "requests/s", "of its bare app")
+def over_uvicorn(rounds: int, count: int, protocol: str) -> Table:
+    """Requests per second of each contender, in rounds; all servers run, one at a time is called.
+
+    `protocol` is `h11`, which `pip install uvicorn` brings, or `httptools` of `uvicorn[standard]`.
+    """
+    table = Table(f"wire-{protocol}", f"over uvicorn ({protocol}, asyncio)", "requests/s", "of its bare app")
     table.notes.append(
         f"{CONNECTIONS} keep-alive connections, {count:,} requests a round, client and servers on a processor each"
     )
     series: dict[str, list[float]] = {}
     with contextlib.ExitStack() as stack:
         load = stack.enter_context(started("load"))
-        servers = {name: stack.enter_context(started("server", name)) for name in CONTENDERS}
+        servers = {name: stack.enter_context(started("server", name, protocol)) for name in CONTENDERS}
         jobs: dict[str, dict[str, Any]] = {}
         for name, server in servers.items():
             told = server.read()
