@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 
     from ak_guard.budgets.windows import Window
 
-#: For how long a store keeps a lease that it has granted.
+#: For so long a lease is meant to last: what is spent in it, and how long others wait for what is left of it.
 LEASE_SECONDS: Final = 1.0
-# Spending ends earlier, so that what is left comes back to the store while it still listens.
+#: For how long a store takes back what is left. Longer, so that a worker or a disk that stalls strands nothing.
+RETURN_SECONDS: Final = 2.0
+# Spending ends earlier, so that what is left is back when the lease ends.
 _SPEND_SECONDS: Final = 0.75
 #: So long at most it is remembered that a window is full.
 SHORT_SECONDS: Final = 1.0
@@ -184,7 +186,7 @@ class Account:
             for window in self.windows
         )
         self.short = None
-        lease = Lease(lease_id, worker, LEASE_SECONDS, old, unspent) if wanted or old else None
+        lease = Lease(lease_id, worker, RETURN_SECONDS, old, unspent) if wanted or old else None
         return Sent(asks, lease, now, at, changes)
 
     def granted(self, sent: Sent, grant: Grant) -> None:
@@ -282,7 +284,7 @@ class Account:
 
     def own(self) -> dict[str, tuple[int, int, int]]:
         """By slot: units of the lease, those of them that are unspent, and the generation they came from."""
-        if self.purse is None or not self._granted or self._clock() >= self._granted_at + LEASE_SECONDS:
+        if self.purse is None or not self._granted or self._clock() >= self._granted_at + RETURN_SECONDS:
             return {}
         unspent = self._unspent()
         return {

@@ -12,7 +12,7 @@ import math
 import time
 from typing import TYPE_CHECKING, Final
 
-from ak_guard.budgets.account import LEASE_SECONDS, SHORT_SECONDS, Account, needs
+from ak_guard.budgets.account import LEASE_SECONDS, RETURN_SECONDS, SHORT_SECONDS, Account, needs
 from ak_guard.budgets.base import Grant, SpendsAtOnce, log, refunds
 from ak_guard.budgets.desk import Desk, Held, Waiter
 from ak_guard.budgets.shared_slots import SharedSlots
@@ -176,8 +176,9 @@ class Leases(SpendsAtOnce):
             account.refused(short_sent, short)
         desk.wake(held, [waiter for waiter in batch if waiter not in again])
         if again and short.retry_at is not None:
-            # What others hold comes back by then, or is spent.
-            left = max(0.0, short.retry_at - short_sent.now - (now - short_sent.at))
+            # What others hold comes back by the end of their lease, or hardly ever: the store listens for longer.
+            end = short.retry_at - (RETURN_SECONDS - LEASE_SECONDS)
+            left = max(0.0, end - short_sent.now - (now - short_sent.at))
             seconds = min(LEASE_SECONDS, left) + _GRACE_SECONDS
             waited = await desk.pause(held, seconds)
             for waiter in again:

@@ -92,12 +92,22 @@ async def test_a_lease_ends_with_the_earliest_of_several_windows(world: World) -
 async def test_a_worker_that_was_paused_spends_nothing_from_a_dead_lease(world: World) -> None:
     worker = world.worker(HOUR)
     await worker.hold_a_lease()
-    world.loop.jump(1.5)
+    world.loop.jump(2.5)
     assert worker.at_once(1) is None
     await worker.admit(1)
     # What was held is spent for the store, and was not spent here.
     assert worker.line.calls[-1].need == 1
     assert await world.used(HOUR) >= 191
+
+
+@played
+async def test_a_worker_that_stalls_brings_back_what_it_may_not_spend_any_more(world: World) -> None:
+    worker = world.worker(HOUR)
+    await worker.hold_a_lease()
+    world.loop.jump(1.5)
+    assert worker.at_once(1) is None
+    await asyncio.sleep(0.2)
+    assert await world.used(HOUR) == 101
 
 
 @played

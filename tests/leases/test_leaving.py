@@ -136,7 +136,7 @@ async def test_what_is_held_of_a_window_that_is_gone_is_not_subtracted(world: Wo
 async def test_what_was_held_by_a_dead_lease_counts_as_used(world: World) -> None:
     worker = world.worker(HOUR)
     await worker.hold_a_lease()
-    world.loop.jump(1.5)
+    world.loop.jump(2.5)
     (level,) = await worker.leases.peek("key/a", (HOUR,), now=world.wall())
     assert (level.used, level.held) == (190, 0)
 
