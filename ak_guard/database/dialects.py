@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Sequence
 
     from sqlalchemy import Engine, Table
@@ -53,6 +54,9 @@ class Dialect(ABC):
         A thread that is asked once answers sooner than a driver that asks one for each step.
         """
         return None
+
+    def leave(self, loop: asyncio.AbstractEventLoop) -> None:  # noqa: B027  # optional
+        """Let go what a closed event loop still holds: nothing, where the server sees that the connection is gone."""
 
     @abstractmethod
     def line(self) -> AsyncEngine:

@@ -8,9 +8,8 @@ import time
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from alembic.util.exc import CommandError
-
 from ak_guard.database.address import checked_url
+from ak_guard.database.migrate import Unmigrated
 from ak_guard.errors import AkGuardError, BackendError, ConfigurationError
 from ak_guard.loops import PerLoop
 
@@ -32,20 +31,23 @@ class _Pools:
         self.writers: AsyncEngine = dialect.writers()
         self.asked: Engine | None = dialect.asked()
         self._loop = asyncio.get_running_loop()
-        self._bound = dialect.bound
+        self._dialect = dialect
 
     async def dispose(self) -> None:
         """Close every connection, from whichever loop."""
-        if self._bound and self._loop is not asyncio.get_running_loop() and not self._loop.is_closed():
+        bound = self._dialect.bound
+        if bound and self._loop is not asyncio.get_running_loop() and not self._loop.is_closed():
             with suppress(RuntimeError):  # closed just now
                 self._loop.call_soon_threadsafe(lambda: self._loop.create_task(self.dispose()))
             return
         # Nobody can talk over a socket whose loop was closed; it goes when it is collected.
-        close = not (self._bound and self._loop.is_closed())
+        close = not (bound and self._loop.is_closed())
         await self.readers.dispose(close=close)
         await self.writers.dispose(close=close)
         if self.asked is not None:
             self.asked.dispose()
+        if self._loop.is_closed():
+            self._dialect.leave(self._loop)
 
 
 class Database:
@@ -149,7 +151,7 @@ class Database:
             self._current, self._failure = True, None
 
     def _open(self) -> None:
-        failures: tuple[type[Exception], ...] = (CommandError, *self.dialect.errors)
+        failures: tuple[type[Exception], ...] = (Unmigrated, *self.dialect.errors)
         self.dialect.check()
         try:
             self.dialect.migrate()

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
+class Unmigrated(Exception):
+    """The schema is none that a migration leads on from."""
+
+
 def is_current(connection: Connection) -> bool:
     """Whether there is nothing to do."""
     if not inspect(connection).has_table("ak_alembic"):
@@ -21,14 +25,21 @@ def is_current(connection: Connection) -> bool:
 
 
 def upgrade(connection: Connection) -> None:
-    """Run the migrations that are missing, in the transaction that is open. Nobody else may do so meanwhile."""
+    """Run the migrations that are missing, in the transaction that is open. Nobody else may do so meanwhile.
+
+    Raises `Unmigrated`.
+    """
     if is_current(connection):
         return
     # Alembic is slow to import and seldom needed.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
+    from alembic.util.exc import CommandError  # noqa: PLC0415
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise Unmigrated(str(error)) from error

@@ -12,13 +12,15 @@ from sqlalchemy.pool import NullPool
 
 from ak_guard.database.dialects import Dialect, merging, replacing
 from ak_guard.database.migrate import upgrade
-from ak_guard.database.sqlite_connection import connect
+from ak_guard.database.sqlite_connection import Connections
 from ak_guard.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Sequence
 
     from sqlalchemy import Table
+    from sqlalchemy.engine import URL
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
     from sqlalchemy.sql.dml import Insert
 
@@ -36,6 +38,13 @@ class SQLite(Dialect):
 
     # One machine has one time, which is also the callers'.
     own_time: ClassVar[bool] = False
+
+    def __init__(self, url: URL) -> None:
+        super().__init__(url)
+        self._connections = Connections()
+
+    def leave(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._connections.leave(loop)
 
     def check(self) -> None:
         folder = Path(str(self.url.database)).parent
@@ -66,7 +75,7 @@ class SQLite(Dialect):
             self.url,
             pool_size=size,
             max_overflow=0,
-            connect_args={"timeout": _BUSY_SECONDS, "async_creator_fn": connect},
+            connect_args={"timeout": _BUSY_SECONDS, "async_creator_fn": self._connections.connect},
             hide_parameters=True,
         )
         _begin_with(engine.sync_engine, begin)
@@ -77,7 +86,7 @@ class SQLite(Dialect):
             self.url,
             poolclass=NullPool,
             isolation_level="AUTOCOMMIT",
-            connect_args={"async_creator_fn": connect},
+            connect_args={"async_creator_fn": self._connections.connect},
             hide_parameters=True,
         )
 

@@ -1,18 +1,17 @@
-"""A connection to SQLite that can be stopped twice."""
+"""A connection to SQLite that can be stopped twice, and is stopped when its event loop is gone."""
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from contextlib import suppress
 from queue import Empty
-from threading import Thread
-from typing import TYPE_CHECKING, Any
+from threading import Lock, Thread
+from typing import Any
+from weakref import WeakSet
 
 import aiosqlite
 from aiosqlite.core import _connection_worker_thread
-
-if TYPE_CHECKING:
-    import asyncio
 
 
 class Connection(aiosqlite.Connection):
@@ -32,6 +31,7 @@ class Connection(aiosqlite.Connection):
             return opened[0]
 
         super().__init__(connector, 64)
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         # A daemon, as SQLAlchemy makes it: a process ends though a connection was left open.
         self._thread = Thread(target=_work, args=(self._tx, opened), daemon=True)
 
@@ -42,9 +42,26 @@ class Connection(aiosqlite.Connection):
         return super().stop()
 
 
-def connect(database: str, **options: Any) -> Connection:
-    """What `aiosqlite.connect` does, for the `async_creator_fn` of SQLAlchemy; to be awaited."""
-    return Connection(database, **options)
+class Connections:
+    """Opens connections and remembers which event loop each belongs to."""
+
+    def __init__(self) -> None:
+        self._opened: WeakSet[Connection] = WeakSet()
+        self._lock = Lock()
+
+    def connect(self, database: str, **options: Any) -> Connection:
+        """What `aiosqlite.connect` does, for the `async_creator_fn` of SQLAlchemy; to be awaited."""
+        opened = Connection(database, **options)
+        with self._lock:
+            self._opened.add(opened)
+        return opened
+
+    def leave(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Close all that a closed loop has left: a transaction that was open in it would keep every writer out."""
+        with self._lock:
+            left = [connection for connection in self._opened if connection.loop is loop]
+        for connection in left:
+            connection.stop()
 
 
 def _work(queue: Any, opened: list[sqlite3.Connection]) -> None:
