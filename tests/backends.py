@@ -30,8 +30,7 @@ async def opened(name: str, folder: Path, databases: Databases) -> AsyncIterator
         async with between(MemoryBackend()) as backend:
             yield backend
         return
-    sqlite = nullcontext(f"sqlite:///{folder}/keys.db")
-    with sqlite if behind == "sqlite" else databases.migrated(behind) as url:
+    with nullcontext(databases.file(folder)) if behind == "sqlite" else databases.migrated(behind) as url:
         store = SQLBackend(url, own_time=False)
         await store.start()
         async with between(store) as backend:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from blockbuster import blockbuster_ctx
+from xdist.scheduler import LoadScopeScheduling
 
 from ak_guard import KeyManager
 from ak_guard.testing import ManualClock
@@ -15,9 +17,32 @@ from tests.databases import Databases
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-    from pathlib import Path
 
     from ak_guard.backends import KeyStore
+
+
+#: What takes longest begins first, so that nobody waits for it at the end.
+LONGEST = ("processes", "browser", "test_readme.py", "cli", "admin", "test_benchmarks_run.py", "test_examples.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def rank(item: pytest.Item) -> int:
+        part = item.path.relative_to(Path(__file__).parent).parts[0]
+        return LONGEST.index(part) if part in LONGEST else len(LONGEST)
+
+    items.sort(key=rank)
+
+
+class Shares(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
+    """Shares the tests out by file, but those with many processes to one worker: they would disturb one another."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "processes" if "/processes/" in file else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Shares:
+    return Shares(config, log)
 
 
 @pytest.fixture(autouse=True)

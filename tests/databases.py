@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import shutil
+import tempfile
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -27,6 +30,16 @@ class Databases:
     def __init__(self) -> None:
         self._made: list[tuple[str, str]] = []
         self._free: dict[str, list[str]] = {"postgres": [], "mysql": []}
+        self._files = tempfile.TemporaryDirectory()
+        self._file: Path | None = None
+
+    def file(self, folder: Path, name: str = "keys.db") -> str:
+        """The URL of a file for SQLite in this folder, with all tables and nothing in them."""
+        if self._file is None:
+            self._file = Path(self._files.name) / "empty.db"
+            made = f"sqlite:///{self._file}"
+            _in_a_thread(lambda: _migrate(made))
+        return f"sqlite:///{shutil.copyfile(self._file, folder / name)}"
 
     @contextmanager
     def migrated(self, service: str) -> Iterator[str]:
@@ -49,6 +62,7 @@ class Databases:
     def close(self) -> None:
         for service, name in self._made:
             _drop(service, name)
+        self._files.cleanup()
 
     def _make(self, service: str) -> str:
         name = _create(service)

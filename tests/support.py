@@ -100,7 +100,7 @@ def running(app: Any, **options: Any) -> Iterator[str]:
         listener.close()
 
 
-async def until(condition: Callable[[], Awaitable[object]], seconds: float = 2.0) -> None:
+async def until(condition: Callable[[], Awaitable[object]], seconds: float = 10.0) -> None:
     """Wait for what must come true by itself."""
     deadline = time.monotonic() + seconds
     while not await condition():

@@ -15,8 +15,6 @@ from tests.benchmarks.ours import guarded
 from tests.benchmarks.rare import rare
 from tests.benchmarks.report import Row, Table
 from tests.benchmarks.service_cold import cold
-from tests.benchmarks.service_flood import FLOODS, flood
-from tests.benchmarks.service_outage import outage
 from tests.benchmarks.traffic import request, requests, starlette_app
 
 if TYPE_CHECKING:
@@ -91,20 +89,6 @@ async def test_a_key_service_is_asked_for_what_is_not_known_and_for_nothing_else
     rows = {row.name: row for row in table.rows}
     assert rows["request, key never seen"].figure.median > 0
     assert rows["calls a warm request, key with no budgets"].met
-
-
-async def test_a_key_service_that_is_killed_and_started_again_is_watched() -> None:
-    rows = {row.name.strip(): row for row in (await outage(1, 3, 1.0)).rows}
-    assert rows["key without budgets goes on for, s (stale_if_error 1)"].figure.median >= 1.0
-    assert rows["back: key never seen let in after, s"].figure.median > 0
-
-
-async def test_a_flood_of_made_up_keys_is_counted_at_the_key_service(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.benchmarks.service_flood.FLOODS", FLOODS[:1])
-    table = await flood(1, 0.3)
-    rows = {row.name.strip().partition(" (")[0]: row for row in table.rows}
-    assert rows["look-ups of one key, at most"].figure.median == 1
-    assert rows["look-ups of one address, at most"].figure.median > 0
 
 
 def test_a_row_tells_whether_its_target_is_met() -> None:

@@ -86,7 +86,9 @@ class Reader:
 
     def run(self, command: str) -> str:
         # The checkout is installed already, and to build it again the builder would have to be fetched.
-        command = command.replace("pip install '.[", "pip install 'ak_guard[")
+        command = command.replace("pip install '.[", "pip install 'ak_guard[").replace(
+            "-m venv", "-m venv --without-pip"
+        )
         if command.startswith(("uvicorn ", "ak-guard run ", "ak-guard serve ")):
             self._serve(command)
             return ""

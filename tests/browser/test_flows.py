@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 SECRET = re.compile(r"ak_[0-9A-Za-z]{38}")
 
 
-@pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no-scripts"])
-@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize(("language", "scripts"), [("en", True), ("zh", False)], ids=["en-scripts", "zh-no-scripts"])
 def test_a_key_is_made_used_disabled_replaced_and_deleted(look: Any, language: str, scripts: bool) -> None:
     visit: Visit = look(language, scripts=scripts)
     page, url = visit.page, visit.served.url

@@ -41,7 +41,7 @@ async def opened(
         await redis.aclose()
         return
     if kind in HTTP:
-        over = MemoryBackend() if "memory" in kind else SQLBackend(f"sqlite:///{folder}/keys.db")
+        over = MemoryBackend() if "memory" in kind else SQLBackend(databases.file(folder))
         with served(KeyManager(over), own_time=False) as url:
             backend = HTTPBackend(url, token=TOKEN, connect=5.0, read=20.0)
             await backend.start()
@@ -50,8 +50,7 @@ async def opened(
             yield backend.counters.store
             await backend.aclose()
         return
-    sqlite = nullcontext(f"sqlite:///{folder}/keys.db")
-    with sqlite if kind == "sqlite" else databases.migrated(kind) as url:
+    with nullcontext(databases.file(folder)) if kind == "sqlite" else databases.migrated(kind) as url:
         database = Database(url)
         store = SQLStorage(database, own_time=False)
         yield store

@@ -21,8 +21,8 @@ from tests.processes.stores import Place
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-_START_SECONDS: Final = 20.0
-_END_SECONDS: Final = 20.0
+_START_SECONDS: Final = 50.0
+_END_SECONDS: Final = 30.0
 # Runs a server, says its id and ends with it. When standard input ends, because the tests have died, all end.
 _GUARDIAN: Final = """
 exec 3<&0

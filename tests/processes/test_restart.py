@@ -21,17 +21,22 @@ if TYPE_CHECKING:
 
 LIMIT = 1_000
 SPENT = 300
-RECOVERY_SECONDS = 2
+RECOVERY_SECONDS = 10
 REFUSED = {(200, ""), (429, "rate_limit_exceeded")}
 
 
-@pytest.fixture(scope="module", params=STORES)
+@pytest.fixture(scope="module")
 def private(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Place, Server]]:
     with a_private_place(request.param, tmp_path_factory.mktemp(request.param)) as opened:
         yield opened
 
 
-@pytest.mark.parametrize("kindly", [True, False], ids=["stopped", "killed"])
+@pytest.mark.parametrize(
+    ("private", "kindly"),
+    [("sqlite", True), ("postgres", True), *((store, False) for store in STORES)],
+    indirect=["private"],
+    ids=["sqlite-stopped", "postgres-stopped", *(f"{store}-killed" for store in STORES)],
+)
 async def test_what_was_spent_is_spent_after_everything_was_started_again(
     nursery: Nursery, private: tuple[Place, Server], tmp_path: Path, *, kindly: bool
 ) -> None:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 WORKERS: Final = 4
 _ROOT: Final = Path(__file__).parents[2]
-_START_SECONDS: Final = 20.0
-_END_SECONDS: Final = 10.0
+_START_SECONDS: Final = 50.0
+_END_SECONDS: Final = 30.0
 
 
 class Worker(NamedTuple):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from httpx2 import AsyncClient
 
-SOON = 1.0
+SOON = 4.0
 
 
 @pytest.fixture(params=["memory", "sqlite"])
