@@ -284,7 +284,10 @@ class Account:
 
     def own(self) -> dict[str, tuple[int, int, int]]:
         """By slot: units of the lease, those of them that are unspent, and the generation they came from."""
-        if self.purse is None or not self._granted or self._clock() >= self._granted_at + RETURN_SECONDS:
+        if self.purse is None or not self._granted:
+            return {}
+        # What came without a lease is nobody else's before it is brought back.
+        if self.lease_id and self._clock() >= self._granted_at + RETURN_SECONDS:
             return {}
         unspent = self._unspent()
         return {

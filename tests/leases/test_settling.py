@@ -78,6 +78,17 @@ async def test_a_refund_is_back_within_a_lease_time_where_nothing_is_held(world:
 
 
 @played
+async def test_a_refund_that_waits_to_be_brought_back_counts_as_not_used(world: World) -> None:
+    worker = world.worker(HOUR)
+    receipt = await worker.admit(5)
+    receipt.charge(-4)
+    # Nothing else comes to its turn for longer than any lease would last.
+    world.loop.jump(2.5)
+    (level,) = await worker.leases.peek("key/a", (HOUR,), now=world.wall())
+    assert (level.used, level.held) == (1, 0)
+
+
+@played
 async def test_a_refund_is_not_lost_when_more_is_asked_for(world: World) -> None:
     worker = world.worker(HOUR)
     receipt = await worker.admit(5)
