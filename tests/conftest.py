@@ -22,7 +22,16 @@ if TYPE_CHECKING:
 
 
 #: What takes longest begins first, so that nobody waits for it at the end.
-LONGEST = ("processes", "browser", "test_readme.py", "cli", "admin", "test_benchmarks_run.py", "test_examples.py")
+LONGEST = (
+    "processes",
+    "browser",
+    "test_readme.py",
+    "cli",
+    "admin",
+    "stores",
+    "test_benchmarks_run.py",
+    "test_examples.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

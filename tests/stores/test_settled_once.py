@@ -123,7 +123,10 @@ async def test_what_was_cancelled_while_it_was_written_counts_once(storage: SQLS
     assert (await used(storage))[0] == 40
 
 
-async def test_what_is_over_is_swept_with_ordinary_writes_and_a_quota_never(storage: SQLStorage) -> None:
+async def test_what_is_over_is_swept_with_ordinary_writes_and_a_quota_never(
+    storage: SQLStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ak_guard.budgets.sql._SWEEP_EVERY", 8)
     sliding = Window(1_000, 3_600, anchor="sliding")
     for number in range(30):
         lease = Lease(f"lease-{number}", "worker", 10.0)
@@ -134,7 +137,7 @@ async def test_what_is_over_is_swept_with_ordinary_writes_and_a_quota_never(stor
     assert (await rows_of(storage, windows), await rows_of(storage, leases)) == (90, 30)
 
     async def sweep(now: float) -> None:
-        for _ in range(140):
+        for _ in range(20):
             await storage.acquire("key/a", [Ask(Quota(10_000), 1)], lease=None, now=now)
 
     await sweep(NOW + 3_599)
@@ -148,9 +151,10 @@ async def test_what_is_over_is_swept_with_ordinary_writes_and_a_quota_never(stor
     assert (level.used, level.end) == (1, None)
 
 
-async def test_a_swept_window_begins_anew(storage: SQLStorage) -> None:
+async def test_a_swept_window_begins_anew(storage: SQLStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ak_guard.budgets.sql._SWEEP_EVERY", 8)
     grant = await storage.acquire("key/a", [Ask(HOUR, 1_000)], lease=None, now=NOW)
-    for _ in range(70):
+    for _ in range(10):
         await storage.acquire("key/b", [Ask(DAY, 1)], lease=None, now=NOW + 4_000)
     storage.settle("key/a", [Change(HOUR, -1_000, grant.generations[0])], now=NOW + 4_000)  # type: ignore[union-attr]
     assert await storage.acquire("key/a", [Ask(HOUR, 1_000)], lease=None, now=NOW + 4_000)

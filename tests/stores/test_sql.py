@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -288,3 +290,11 @@ async def test_what_requests_did_is_written_when_the_database_is_closed_and_open
         await backend.aclose()
     async with KeyManager(url) as keys:
         assert (await keys.usage(issued.key.id)).calls == 1
+
+
+def test_what_migrates_is_imported_only_where_there_is_something_to_migrate(url: str) -> None:
+    script = "import asyncio, sys; from ak_guard.backends import SQLBackend; store = SQLBackend(sys.argv[1]); "
+    script += "asyncio.run(store.start()); print('alembic' in sys.modules)"
+    command = [sys.executable, "-c", script, url]
+    told = [subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout for _ in range(2)]
+    assert told == ["True\n", "False\n"]
