@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-SHARED_OUT := --numprocesses 4 --dist loadscope --no-loadscope-reorder
+SHARED_OUT := --numprocesses 3 --dist loadscope --no-loadscope-reorder
 
 # Hundreds of processes are started; each would compile everything it imports.
 unexport PYTHONDONTWRITEBYTECODE

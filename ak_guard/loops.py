@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from weakref import WeakSet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
 T = TypeVar("T")
 
@@ -59,6 +59,33 @@ class PerLoop(Generic[T]):
             held = [value for _, value in self._held.values()]
             self._held.clear()
             return held
+
+
+class AtClose:
+    """Awaits `end` when whoever runs the running event loop closes it, while it still runs.
+
+    `asyncio.run` and servers cancel all tasks first; what a timer begins after that would be left half done.
+    """
+
+    def __init__(self, end: Callable[[], Awaitable[None]]) -> None:
+        self._end: Callable[[], Awaitable[None]] | None = end
+        # Of all that a loop is asked to do at its end, only generators can ask for it.
+        self._generator = self._wait()
+        with suppress(StopIteration):
+            self._generator.__anext__().send(None)
+
+    async def _wait(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            if self._end is not None:
+                await self._end()
+
+    def forget(self) -> None:
+        """Nothing is to be done any more."""
+        self._end = None
+        with suppress(StopIteration, RuntimeError):  # it is closing just now
+            self._generator.aclose().send(None)
 
 
 class Wakes:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cachetools import LRUCache
 
+from ak_guard.loops import AtClose
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Sequence
 
@@ -84,6 +86,7 @@ class Desk:
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._thread = threading.get_ident()
+        self._at_close = AtClose(self._end)
 
         def own_clock() -> float:
             # To another thread everything here has ended: two must not spend from one purse.
@@ -177,8 +180,20 @@ class Desk:
             if not idle or held.waiters or held.flight is not None or held.account.holds:
                 self.held[subject] = held
 
+    async def _end(self) -> None:
+        """The loop is being closed: begin nothing more, and leave nothing half done."""
+        self._silence()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
     def stop(self) -> None:
         """Bring nothing back by itself any more."""
+        self._at_close.forget()
+        self._silence()
+
+    def _silence(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

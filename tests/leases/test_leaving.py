@@ -6,14 +6,16 @@ Each rule is named: without it in the code its test breaks.
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import time
 
 import pytest
 
-from ak_guard.budgets import Window
+from ak_guard.budgets import Change, Leases, MemoryStorage, Window
 from ak_guard.budgets.ledger import StoreAway
 from ak_guard.budgets.receipt import Receipt, Shortage
-from tests.leases.world import HOUR, World, played, turn
+from tests.leases.world import HOUR, START, World, played, turn
 
 # Who goes away
 
@@ -230,3 +232,25 @@ async def test_an_account_that_nobody_uses_is_forgotten(world: World) -> None:
         await worker.admit(1, worker.budget_of((HOUR,), key=f"new{number}"))
     (desk,) = worker.leases._desks.values()
     assert len(desk.held) == 30
+
+
+def test_nothing_is_begun_while_the_event_loop_is_being_closed(caplog: pytest.LogCaptureFixture) -> None:
+    begun: list[str] = []
+    kept: list[Leases] = []
+
+    class Slow(MemoryStorage):
+        async def flush(self) -> None:
+            begun.append("flush")
+            await asyncio.sleep(60)
+
+    async def leave() -> None:
+        kept.append(Leases(Slow()))
+        kept[0].settle("key/a", [Change(HOUR, 1, None)], now=START)
+        # The loop waits for its threads after it has cancelled its tasks, for longer than settlements wait.
+        asyncio.get_running_loop().run_in_executor(None, time.sleep, 0.4)
+
+    asyncio.run(leave())
+    kept.clear()
+    gc.collect()
+    assert begun == []
+    assert caplog.text == ""

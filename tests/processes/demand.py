@@ -6,6 +6,8 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
+from ak_guard import BudgetError
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -52,8 +54,16 @@ async def until(true: Callable[[], bool | Awaitable[bool]], seconds: float) -> f
 
 
 async def budgets(keys: KeyManager, key_id: str) -> list[BudgetStatus]:
-    """The windows of a key and then its quota."""
-    status = await keys.status(key_id)
+    """The windows of a key and then its quota. A store that was started again may not answer at once."""
+    deadline = time.monotonic() + LEASES_RETURN_SECONDS
+    while True:
+        try:
+            status = await keys.status(key_id)
+            break
+        except BudgetError:
+            if time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(_PAUSE_SECONDS)
     return [*status.windows, *([status.quota] if status.quota else [])]
 
 
