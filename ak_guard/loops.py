@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Generic, TypeVar
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakSet
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Callable, Coroutine
 
 T = TypeVar("T")
 
@@ -61,31 +62,69 @@ class PerLoop(Generic[T]):
             return held
 
 
-class AtClose:
-    """Awaits `end` when whoever runs the running event loop closes it, while it still runs.
+class Background:
+    """What goes on in the running event loop and no request waits for: tasks, and `tick` so many `seconds` after `arm`.
 
-    `asyncio.run` and servers cancel all tasks first; what a timer begins after that would be left half done.
+    The request that happened to begin it lends it nothing of its context. When whoever runs the loop closes it,
+    nothing more begins, and what is under way is cancelled while it still can end: `asyncio.run` and servers cancel
+    all tasks, and then let timers go off before the loop is closed.
     """
 
-    def __init__(self, end: Callable[[], Awaitable[None]]) -> None:
-        self._end: Callable[[], Awaitable[None]] | None = end
-        # Of all that a loop is asked to do at its end, only generators can ask for it.
-        self._generator = self._wait()
+    def __init__(self, tick: Callable[[], None], seconds: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._tick = tick
+        self._seconds = seconds
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._stopped = self._over = False
+        # Of all that can ask to be told when a loop is closed, there are only generators.
+        self._generator = self._wait_for_the_end()
         with suppress(StopIteration):
             self._generator.__anext__().send(None)
 
-    async def _wait(self) -> AsyncGenerator[None, None]:
+    def run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do something now."""
+        task = self._loop.create_task(work, context=Context())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def arm(self) -> None:
+        """Call `tick` once, soon."""
+        if self._timer is None and not self._over:
+            self._timer = self._loop.call_later(self._seconds, self._ring, context=Context())
+
+    def stop(self) -> None:
+        """Call nothing by itself any more. What is under way goes on."""
+        self._disarm()
+        self._stopped = True
+        with suppress(StopIteration, RuntimeError):  # the loop is being closed just now
+            self._generator.aclose().send(None)
+
+    async def wait(self) -> None:
+        """Until nothing is under way."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._tick()
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    async def _wait_for_the_end(self) -> AsyncGenerator[None, None]:
         try:
             yield
         finally:
-            if self._end is not None:
-                await self._end()
-
-    def forget(self) -> None:
-        """Nothing is to be done any more."""
-        self._end = None
-        with suppress(StopIteration, RuntimeError):  # it is closing just now
-            self._generator.aclose().send(None)
+            if not self._stopped:
+                self._over = True
+                self._disarm()
+                for task in self._tasks:
+                    task.cancel()
+                await self.wait()
 
 
 class Wakes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import itertools
 import math
 import os
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cachetools import LRUCache
 
-from ak_guard.loops import AtClose
+from ak_guard.loops import Background
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -83,10 +82,9 @@ class Desk:
         self.seen: LRUCache[tuple[str, tuple[Window, ...], int], tuple[float, list[Level]]] = LRUCache(_SEEN)
         self._tick = tick
         self._leased: set[Held] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._timer: asyncio.TimerHandle | None = None
+        self._background = Background(self._ring, _TICK_SECONDS)
+        self.run: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]] = self._background.run
         self._thread = threading.get_ident()
-        self._at_close = AtClose(self._end)
 
         def own_clock() -> float:
             # To another thread everything here has ended: two must not spend from one purse.
@@ -98,13 +96,6 @@ class Desk:
         """What is held of a subject, if anything."""
         held = self.held.get(subject)
         return [] if held is None else [held]
-
-    def run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Do something that no request waits for, and that belongs to none."""
-        task = self.loop.create_task(work, context=contextvars.Context())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
 
     def wake(self, held: Held, waiters: Iterable[Waiter]) -> None:
         """Let these go on, in order, before anybody who comes now."""
@@ -141,7 +132,7 @@ class Desk:
         """Something may be held now that is to be brought back."""
         if held.account.holds:
             self._leased.add(held)
-            self._arm()
+            self._background.arm()
 
     def due(self) -> list[Held]:
         """What is held and ran out. Each is told once."""
@@ -160,17 +151,12 @@ class Desk:
 
     def _owe(self) -> None:
         self.owes = True
-        self._arm()
-
-    def _arm(self) -> None:
-        if self._timer is None:
-            self._timer = self.loop.call_later(_TICK_SECONDS, self._ring, context=contextvars.Context())
+        self._background.arm()
 
     def _ring(self) -> None:
-        self._timer = None
         self._tick(self)
         if self._leased or self.owes:
-            self._arm()
+            self._background.arm()
 
     def forget_idle(self) -> None:
         """Forget a few accounts that are not used, so that memory follows the keys in use."""
@@ -180,21 +166,7 @@ class Desk:
             if not idle or held.waiters or held.flight is not None or held.account.holds:
                 self.held[subject] = held
 
-    async def _end(self) -> None:
-        """The loop is being closed: begin nothing more, and leave nothing half done."""
-        self._silence()
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-
     def stop(self) -> None:
         """Bring nothing back by itself any more."""
-        self._at_close.forget()
-        self._silence()
-
-    def _silence(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._background.stop()
         self._leased.clear()

@@ -7,22 +7,21 @@ not renew in time counts on nothing any more: its requests run on, and for new o
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import itertools
 import os
 import secrets
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ak_guard.budgets.base import log
 from ak_guard.budgets.room import Room
 from ak_guard.budgets.slots import Slot, Slots, Stake
 from ak_guard.errors import BudgetError
-from ak_guard.loops import PerLoop
+from ak_guard.loops import Background, PerLoop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Sequence
 
     from ak_guard.budgets.slots import Full, SlotSupport
 
@@ -89,8 +88,7 @@ class _Desk:
         self._worker = f"{os.getpid()}-{secrets.token_hex(6)}"
         self._number = itertools.count(1).__next__
         self._rooms: dict[str, Room] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._timer: asyncio.TimerHandle | None = None
+        self._background = Background(self._tick, _TICK_SECONDS)
         self._open = False
         self._away = False
 
@@ -131,13 +129,7 @@ class _Desk:
 
     def _fly(self, room: Room) -> None:
         if room.flight is None:
-            room.flight = self._run(self._serve(room))
-
-    def _run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = self._loop.create_task(work, context=contextvars.Context())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+            room.flight = self._background.run(self._serve(room))
 
     async def _serve(self, room: Room) -> None:
         """Ask for those who wait, and tell the store what it must know."""
@@ -199,11 +191,10 @@ class _Desk:
         self._away = True
 
     def _arm(self) -> None:
-        if self._timer is None and self._open and self._rooms:
-            self._timer = self._loop.call_later(_TICK_SECONDS, self._tick, context=contextvars.Context())
+        if self._open and self._rooms:
+            self._background.arm()
 
     def _tick(self) -> None:
-        self._timer = None
         for room in list(self._rooms.values()):
             if room.flight is None:
                 room.let_go(at_once=room.is_crowded)
@@ -227,9 +218,6 @@ class _Desk:
 
     async def aclose(self) -> None:
         self._open = False
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        self._background.stop()
+        await self._background.wait()
         await self.return_all()
