@@ -30,7 +30,7 @@ async def opened(name: str, folder: Path, databases: Databases) -> AsyncIterator
         async with between(MemoryBackend()) as backend:
             yield backend
         return
-    with nullcontext(databases.file(folder)) if behind == "sqlite" else databases.migrated(behind) as url:
+    with databases.opened(behind, folder) as url:
         store = SQLBackend(url, own_time=False)
         await store.start()
         async with between(store) as backend:

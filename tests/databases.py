@@ -42,6 +42,15 @@ class Databases:
         return f"sqlite:///{shutil.copyfile(self._file, folder / name)}"
 
     @contextmanager
+    def opened(self, kind: str, folder: Path) -> Iterator[str]:
+        """The URL of a file in this folder, or of a database on a server."""
+        if kind == "sqlite":
+            yield self.file(folder)
+            return
+        with self.migrated(kind) as url:
+            yield url
+
+    @contextmanager
     def migrated(self, service: str) -> Iterator[str]:
         """The URL of a database with all its tables and nothing in them, nobody else's as long as this lasts."""
         free = self._free[service]

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from typer.testing import Result
 
+    from tests.databases import Databases
+
 SCRIPT = Path(sys.executable).parent / "ak-guard"
 
 
@@ -69,22 +71,9 @@ def command_built_once() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Made once: bringing the schema up to date is the slow part."""
-    path = tmp_path_factory.mktemp("empty") / "keys.db"
-
-    async def make() -> None:
-        async with KeyManager(f"sqlite:///{path}"):
-            pass
-
-    asyncio.run(make())
-    return path
-
-
 @pytest.fixture
-def database(empty_database: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copy(empty_database, tmp_path / "keys.db"))
+def database(databases: Databases, tmp_path: Path) -> Path:
+    return Path(databases.file(tmp_path).removeprefix("sqlite:///"))
 
 
 @pytest.fixture
@@ -93,11 +82,11 @@ def cli(database: Path) -> Cli:
 
 
 @pytest.fixture(scope="session")
-def _peopled_database(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    path = Path(shutil.copy(empty_database, tmp_path_factory.mktemp("peopled") / "keys.db"))
+def _peopled_database(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    url = databases.file(tmp_path_factory.mktemp("peopled"))
 
     async def fill() -> str:
-        async with KeyManager(f"sqlite:///{path}") as keys:
+        async with KeyManager(url) as keys:
             for name in ("staging-web", "dev-old"):
                 await keys.create(name)
             for name in ("paid", "trial"):
@@ -105,7 +94,7 @@ def _peopled_database(empty_database: Path, tmp_path_factory: pytest.TempPathFac
             await AdminTokens(keys).create("ci", role="viewer")
             return (await keys.create("prod-api")).secret
 
-    return path, asyncio.run(fill())
+    return Path(url.removeprefix("sqlite:///")), asyncio.run(fill())
 
 
 @pytest.fixture

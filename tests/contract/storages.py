@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from ak_guard import KeyManager
@@ -50,7 +50,7 @@ async def opened(
             yield backend.counters.store
             await backend.aclose()
         return
-    with nullcontext(databases.file(folder)) if kind == "sqlite" else databases.migrated(kind) as url:
+    with databases.opened(kind, folder) as url:
         database = Database(url)
         store = SQLStorage(database, own_time=False)
         yield store

@@ -40,10 +40,7 @@ SOON = 4.0
 
 @pytest.fixture(params=["sqlite", "postgres", "mysql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path, databases: Databases) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/keys.db"
-        return
-    with databases.migrated(request.param) as made:
+    with databases.opened(request.param, tmp_path) as made:
         yield made
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -47,8 +47,7 @@ class Doubtful(Database):
 
 @pytest.fixture(params=["sqlite", "postgres", "mysql"])
 async def storage(request: pytest.FixtureRequest, tmp_path: Path, databases: Databases) -> AsyncIterator[SQLStorage]:
-    sqlite = nullcontext(f"sqlite:///{tmp_path}/keys.db")
-    with sqlite if request.param == "sqlite" else databases.migrated(request.param) as url:
+    with databases.opened(request.param, tmp_path) as url:
         store = SQLStorage(Doubtful(url), own_time=False)
         yield store
         await store.aclose()
