@@ -162,7 +162,7 @@ def test_the_demo_shows_every_refusal_and_ends_by_itself() -> None:
     assert "WRONG" not in told
     assert "\x1b" not in told
     assert re.search(r"ak_[0-9A-Za-z]{38}", told) is None
-    assert "The console page is not part of this release." in told
+    assert "on the console page of `ak-guard serve`." in told
 
 
 def test_a_line_of_the_demo_that_differs_ends_it_with_exit_code_1(

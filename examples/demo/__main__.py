@@ -25,9 +25,7 @@ from examples.demo.board import Board
 from examples.demo.server import listen, make_server, serving
 from examples.demo.stage import Stage
 
-NO_CONSOLE = (
-    "Keys are managed with the command `ak-guard` and with KeyManager. The console page is not part of this release."
-)
+MANAGED = "Keys are managed with the command `ak-guard`, with KeyManager and on the console page of `ak-guard serve`."
 
 
 async def show(folder: str) -> int:
@@ -47,7 +45,7 @@ async def show(folder: str) -> int:
         stage = Stage(app, address, keys, clock, client, board)
         for part in (credentials, rules, windows, lifecycle, edges):
             await part.show(stage)
-    print(f"\n{NO_CONSOLE}")
+    print(f"\n{MANAGED}")
     print(f"{board.lines} lines, {board.wrong} wrong, {time.perf_counter() - started:.1f} s.")
     return 1 if board.wrong else 0
 
@@ -63,7 +61,7 @@ async def serve(folder: str, port: int) -> None:
     address = f"http://127.0.0.1:{listener.getsockname()[1]}"
     print(f"The example app runs on {address} until Ctrl-C. Ten calls a minute:\n")
     print(f"  curl -i -H 'Authorization: Bearer {issued.secret}' {address}/v1/whoami\n")
-    print(f"{NO_CONSOLE}\n\n  ak-guard keys list --db {url}\n", flush=True)
+    print(f"{MANAGED}\n\n  ak-guard keys list --db {url}\n  ak-guard serve --db {url}\n", flush=True)
     await server.serve(sockets=[listener])
 
 
