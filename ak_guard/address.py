@@ -53,13 +53,13 @@ class Address:
         return self.text
 
 
-@lru_cache(maxsize=8_192)
 def bucket_of(client: str | None) -> str:
     """Whose tries are counted together: the bucket of a client's address, one for all who have none."""
     address = None if client is None else parse_address(client)
     return "unknown" if address is None else address.bucket
 
 
+@lru_cache(maxsize=8_192)
 def parse_address(text: str) -> Address | None:
     """Read the text of an address, None when it is none (a host name, leading zeros, junk)."""
     if len(text) > _LONGEST_ADDRESS:

@@ -112,8 +112,11 @@ class CachedLookup(Generic[T]):
 
     def get(self, digest: bytes, now: float) -> Entry[T] | None:
         """What is remembered and still fresh. A clock that was set back makes it stale."""
-        entry = self._entries.get(digest)
-        if entry is None:
+        entry: Entry[T] | None
+        try:
+            # Not get(), which looks for the digest four times.
+            entry = self._entries[digest]
+        except KeyError:
             entry = self._misses.get(digest)
         if entry is not None and entry.asked_at <= now < entry.fresh_until:
             return entry
