@@ -40,7 +40,7 @@ coverage: $(STAMP)
 	$(BIN)/coverage report --fail-under=95
 
 bench: $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check '.[bench]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m tests.benchmarks
 
 screenshots: $(STAMP)

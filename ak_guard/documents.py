@@ -202,6 +202,7 @@ def worker(found: Worker) -> dict[str, Any]:
         "id": found.id,
         "name": found.name,
         "silent": found.silent,
+        "revision": found.revision,
         "behind": found.behind,
         "started_at": iso(found.started_at),
         "seen_at": iso(found.seen_at),

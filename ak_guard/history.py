@@ -8,7 +8,7 @@ from ak_guard import inputs
 from ak_guard.audit import AuditFilter
 from ak_guard.backends.base import KeepsAudit, ReadsUsage
 from ak_guard.errors import ConfigurationError, NotFound
-from ak_guard.usage.anomalies import anomalies, known_networks
+from ak_guard.usage.anomalies import anomalies, is_new_network, known_networks
 from ak_guard.usage.summaries import DAY, Period
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ak_guard.audit import AuditEntry
     from ak_guard.backends.base import KeyStore
+    from ak_guard.listing import ListedKey
     from ak_guard.usage.anomalies import Anomaly
     from ak_guard.usage.records import KeyUse, LastUsed, UsageRecord
     from ak_guard.usage.summaries import BucketName, UsageSummary
@@ -115,6 +116,21 @@ class History:
         found = anomalies(await usage.usage(known, recent), await usage.usage(known, usual))
         ours = await self._known_networks(known) if found else ()
         return tuple(one for one in found if one.kind != "new_network" or one.subject not in ours)
+
+    async def new_networks(self, listed: Iterable[ListedKey]) -> frozenset[str]:
+        """The ids of those keys that were last used from a network which is new to them, as `anomalies` tells it."""
+        now = self._clock()
+        since = Period.of(now - DAY, None, "hour", now).since
+        usual = Period.of(since - _USUAL_SECONDS, since, "hour", now)
+        used = {one.key.id: one for one in listed if one.last_used_at and one.last_used_at.timestamp() >= since}
+        if not used or not isinstance(self.backend, ReadsUsage):
+            return frozenset()
+        before = await self.backend.calls_before(list(used), usual)
+        return frozenset(
+            key_id
+            for key_id, calls in before.items()
+            if is_new_network(used[key_id].last_used_ip or "", calls, used[key_id].key.metadata)
+        )
 
     async def _known_networks(self, key_id: str) -> tuple[str, ...]:
         try:

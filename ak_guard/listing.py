@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, get_args
 
+from ak_guard.address import parse_address
 from ak_guard.errors import InputError
 from ak_guard.notation import DAY, MAX_AMOUNT
 from ak_guard.records import ENVIRONMENTS, checked_text
@@ -42,9 +43,9 @@ SORT_FIELDS: Final[tuple[SortField, ...]] = get_args(SortField)
 class KeyFilter(NamedTuple):
     """Which keys to list, all conditions together.
 
-    `search` is part of the name or hint, whatever its case, or a whole id. `state` is one of `STATES`, `environment`
-    one that names can say (`production` …) or `none`. `used` says whether the key was ever presented, `unused_days`
-    for how many days at least it was neither presented nor created.
+    `search` is part of the name, hint or owner, whatever its case, a whole id, or the address of the last use. `state`
+    is one of `STATES`, `environment` one that names can say (`production` …) or `none`. `used` says whether the key was
+    ever presented, `unused_days` for how many days at least it was neither presented nor created.
     """
 
     search: str | None = None
@@ -56,6 +57,12 @@ class KeyFilter(NamedTuple):
     used: bool | None = None
     ids: tuple[str, ...] | None = None
     unused_days: int | None = None
+
+    @property
+    def searched_address(self) -> str | None:
+        """The address that is searched for, as records have it; None where something else is."""
+        address = None if self.search is None else parse_address(self.search.strip())
+        return None if address is None else address.text
 
     def checked(self) -> KeyFilter:
         """Itself, when its words are such as can be asked for; raises `InputError` naming the field."""
@@ -184,8 +191,8 @@ class KeyPage:
 
 
 def folded(key: ApiKey) -> str:
-    """Name and hint without case: what is searched, and the order of names."""
-    return f"{key.name} {key.hint}".casefold()
+    """Name, hint and owner without case: what is searched, and the order of names."""
+    return " ".join([key.name, key.hint, *([] if key.owner is None else [key.owner])]).casefold()
 
 
 def standing(listed: ListedKey, order: Order) -> Place:
@@ -235,7 +242,7 @@ def matches(listed: ListedKey, where: KeyFilter, now: float) -> bool:
     key = listed.key
     wanted_environment = None if where.environment == NO_ENVIRONMENT else where.environment
     return (
-        (where.search is None or where.search.casefold() in folded(key) or where.search == key.id)
+        (where.search is None or _is_found(listed, where.search, where.searched_address))
         and (where.group is None or key.group == where.group)
         and (where.enabled is None or key.enabled == where.enabled)
         and (where.owner is None or key.owner == where.owner)
@@ -245,6 +252,12 @@ def matches(listed: ListedKey, where: KeyFilter, now: float) -> bool:
         and (where.unused_days is None or _is_unused(listed, now - where.unused_days * DAY))
         and (where.state is None or where.state in states_of(key, now))
     )
+
+
+def _is_found(listed: ListedKey, text: str, address: str | None) -> bool:
+    if address is not None and address == listed.last_used_ip:
+        return True
+    return text.casefold() in folded(listed.key) or text == listed.key.id
 
 
 def _is_unused(listed: ListedKey, before: float) -> bool:

@@ -181,7 +181,7 @@ class NewToken(Asked):
 
 
 class Which(Query):
-    search: Text | None = Field(None, description="Part of the name or hint, or a whole id.")
+    search: Text | None = Field(None, description="Part of the name, hint or owner, a whole id, or the last address.")
     group: Text | None = None
     owner: Text | None = None
     state: Literal["active", "disabled", "expired", "expiring", "endless"] | None = None

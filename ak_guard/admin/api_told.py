@@ -90,6 +90,7 @@ class Worker(Told):
     id: str
     name: str
     silent: bool
+    revision: int
     behind: int
     started_at: str
     seen_at: str

@@ -180,6 +180,13 @@ class ReadsUsage(Protocol):
         """When these keys were last presented and from where, without those that never were."""
         ...
 
+    async def calls_before(self, ids: Sequence[str], usual: Period) -> dict[str, dict[str, int]]:
+        """How often which address called in the `usual` time, by key.
+
+        Only of those keys that were last used after it, and from an address that never called them until its end.
+        """
+        ...
+
     async def recorded(self) -> tuple[float, float] | None:
         """When the first and the last day begin of which something is known, None when nothing is."""
         ...

@@ -201,6 +201,9 @@ class MemoryBackend:
     async def last_used(self, ids: Sequence[str]) -> dict[str, LastUsed]:
         return {key_id: self._usage.last[key_id] for key_id in ids if key_id in self._usage.last}
 
+    async def calls_before(self, ids: Sequence[str], usual: Period) -> dict[str, dict[str, int]]:
+        return self._usage.calls_before(ids, usual)
+
     async def recorded(self) -> tuple[float, float] | None:
         return self._usage.recorded()
 

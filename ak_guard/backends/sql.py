@@ -167,6 +167,9 @@ class SQLBackend:
     async def last_used(self, ids: Sequence[str]) -> dict[str, LastUsed]:
         return await self._usage.last_used(ids)
 
+    async def calls_before(self, ids: Sequence[str], usual: Period) -> dict[str, dict[str, int]]:
+        return await self._usage.calls_before(ids, usual)
+
     async def recorded(self) -> tuple[float, float] | None:
         return await self._usage.recorded()
 

@@ -28,8 +28,8 @@ class Worker:
     """An event loop in some process that guards with this backend.
 
     `seen_at` is when it last reported, `good_until` until when it may go on without doing so again; after that it lets
-    nobody in whom it does not look up anew. `behind` is how many changes it has not applied yet. `counters` names where
-    its guards count windows; empty where they do not say.
+    nobody in whom it does not look up anew. `revision` is the last change that it has applied, `behind` how many it has
+    not. `counters` names where its guards count windows; empty where they do not say.
     """
 
     id: str
@@ -41,6 +41,7 @@ class Worker:
     counters: tuple[str, ...]
     #: Whether it has missed a report: stopped, paused or cut off from the store.
     silent: bool
+    revision: int
 
     @classmethod
     def of(cls, entry: Entry, *, newest: int, now: float) -> Self:
@@ -54,6 +55,7 @@ class Worker:
             behind=max(0, newest - entry.revision),
             counters=tuple(entry.counters.splitlines()),
             silent=now - entry.beat_at >= 2 * BEAT_SECONDS,
+            revision=entry.revision,
         )
 
 

@@ -117,7 +117,7 @@ def create(
 )
 def list_(
     context: typer.Context,
-    search: Annotated[str | None, typer.Option(help="Part of the name or of the hint.")] = None,
+    search: Annotated[str | None, typer.Option(help="Part of name, hint or owner, or the last address.")] = None,
     group: Annotated[str | None, typer.Option(help="Only keys of this group.")] = None,
     owner: Annotated[str | None, typer.Option(help="Only keys of this owner.")] = None,
     enabled: Annotated[bool | None, typer.Option("--enabled/--disabled", help="Only keys that are so.")] = None,

@@ -119,12 +119,13 @@ def explanation(found: Explanation) -> Sequence[RenderableType]:
 
 
 def worker_list(workers: Iterable[Worker], now: datetime) -> Table:
-    table = new_table("Worker", "State", "Last seen", "Changes behind", "Counts windows", "Running since")
+    table = new_table("Worker", "State", "Last seen", "Revision", "Changes behind", "Counts windows", "Running since")
     for worker in workers:
         table.add_row(
             Text(worker.name, style="bold"),
             Text("silent", style="red") if worker.silent else Text("follows", style="green"),
             Text(words.distance(worker.seen_at, now)),
+            Text(str(worker.revision)),
             Text(str(worker.behind)),
             Text("\n".join(worker.counters) or "unknown"),
             Text(stamp(worker.started_at)),

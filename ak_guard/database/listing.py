@@ -200,8 +200,7 @@ def _conditions(
 ) -> Iterable[ColumnElement[bool]]:
     """What a key must be. `last` is its last use where a query has it beside the key."""
     if where.search is not None:
-        named = keys.c.folded.contains(where.search.casefold(), autoescape=True)
-        yield or_(named, keys.c.id == where.search)
+        yield _found_by(where.search, where.searched_address)
     if where.group is not None:
         yield keys.c.group_name == where.group
     if where.enabled is not None:
@@ -220,6 +219,13 @@ def _conditions(
         yield _unused(now - where.unused_days * DAY, last, in_sqlite=in_sqlite)
     if where.state is not None:
         yield _in_state(where.state, now)
+
+
+def _found_by(text: str, address: str | None) -> ColumnElement[bool]:
+    ways = [keys.c.folded.contains(text.casefold(), autoescape=True), keys.c.id == text]
+    if address is not None:
+        ways.append(keys.c.id.in_(select(last_used.c.key_id).where(last_used.c.address == address)))
+    return or_(*ways)
 
 
 def _unused(before: float, last: ColumnElement[Any] | None, *, in_sqlite: bool) -> ColumnElement[bool]:

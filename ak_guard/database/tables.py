@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Dialect
 
 #: The newest migration; a database at this revision is left alone at start.
-HEAD: Final = "0008"
+HEAD: Final = "0009"
 
 metadata: Final = MetaData(
     naming_convention={
@@ -78,7 +78,7 @@ keys: Final = Table(
     Column("owner", String(200)),
     Column("metadata", JSON, nullable=False),
     Column("hint", String(64), nullable=False),
-    # Name and hint without case: databases fold case by rules of their own, some only for ASCII.
+    # Name, hint and owner without case: databases fold case by rules of their own, some only for ASCII.
     Column("folded", Text, nullable=False),
     # What the name says of it, kept beside it so that lists can be narrowed to one.
     Column("environment", String(16)),
@@ -271,6 +271,7 @@ last_used: Final = Table(
     Column("at", Double, nullable=False),
     Column("address", String(64)),
     Index(None, "at"),
+    Index(None, "address"),
 )
 
 # Batches of records that were written, so that one sent again after a lost reply counts once.

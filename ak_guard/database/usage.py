@@ -9,7 +9,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import bindparam, case, delete, func, insert, select
+from sqlalchemy import bindparam, case, delete, exists, func, insert, select
 
 from ak_guard.database.now import store_now
 from ak_guard.database.tables import last_used, usage, usage_batches, usage_days, usage_hours
@@ -172,6 +172,25 @@ class UsageTables:
         """When these keys were last presented, and from where."""
         async with self._database.read(BackendError) as connection:
             return await last_uses(connection, ids)
+
+    async def calls_before(self, ids: Sequence[str], usual: Period) -> dict[str, dict[str, int]]:
+        """See `ReadsUsage.calls_before`."""
+        hours, last = usage_hours.c, last_used.c
+        earlier = exists().where(hours.key_id == last.key_id, hours.start < usual.until, hours.address == last.address)
+        strayed = select(last.key_id).where(
+            last.key_id.in_(ids), last.at >= usual.until, last.address.is_not(None), ~earlier.correlate(last_used)
+        )
+        usually = (
+            select(hours.key_id, hours.address, func.sum(hours.calls).label("calls"))
+            .where(hours.start >= usual.since, hours.start < usual.until)
+            .group_by(hours.key_id, hours.address)
+        )
+        async with self._database.read(BackendError) as connection:
+            found: dict[str, dict[str, int]] = {key_id: {} for key_id in (await connection.execute(strayed)).scalars()}
+            if found:
+                for row in await connection.execute(usually.where(hours.key_id.in_(found))):
+                    found[row.key_id][row.address] = int(row.calls)
+        return found
 
     async def recorded(self) -> tuple[float, float] | None:
         """When the first and the last day begin of which there are sums."""

@@ -98,6 +98,17 @@ def network_of(address: str) -> str:
     return str(ip_network((parsed, 24 if parsed.version == 4 else 48), strict=False))
 
 
+def is_new_network(address: str, before: Mapping[str, int], metadata: Mapping[str, Any]) -> bool:
+    """Whether a key that was called so often from which address `before` has now come from somewhere else.
+
+    `metadata` is the key's own, in which networks may be named that are no news.
+    """
+    if sum(before.values()) < _HABIT_CALLS:
+        return False
+    network = network_of(address)
+    return network not in map(network_of, before) and network not in known_networks(metadata)
+
+
 def _new_networks(recent: UsageSummary, usual: UsageSummary) -> Iterable[Anomaly]:
     known = {network_of(place.name) for place in usual.addresses}
     # An address that was seen before what is usual begins is no news either.

@@ -62,6 +62,22 @@ class RecentUsage:
                 cost[owner] += record.cost
         return [KeyUse(owner, count, refused[owner], cost[owner]) for owner, count in calls.most_common(limit)]
 
+    def calls_before(self, ids: Sequence[str], usual: Period) -> dict[str, dict[str, int]]:
+        """See `ReadsUsage.calls_before`."""
+        last = {key_id: self.last[key_id] for key_id in ids if key_id in self.last}
+        found: dict[str, Counter[str | None]] = {
+            key_id: Counter() for key_id, used in last.items() if used.at.timestamp() >= usual.until
+        }
+        for record in self._records:
+            mine = found.get(record.key_id or "")
+            if mine is None or record.at >= usual.until:
+                continue
+            if record.ip == last[record.key_id or ""].ip:
+                del found[record.key_id or ""]
+            elif record.at >= usual.since:
+                mine[record.ip] += 1
+        return {key_id: {ip: calls for ip, calls in mine.items() if ip} for key_id, mine in found.items()}
+
     def recorded(self) -> tuple[float, float] | None:
         """When the first and the last day begin of which there are records."""
         if not self._records:

@@ -37,7 +37,7 @@ class Flaky(MemoryBackend):
 
     async def workers(self) -> list[Worker]:
         seen = datetime.fromtimestamp(self._clock.now, UTC)
-        return [Worker("w1", "app-1", seen, seen, seen + timedelta(seconds=65), 0, (), silent=False)]
+        return [Worker("w1", "app-1", seen, seen, seen + timedelta(seconds=65), 0, (), silent=False, revision=7)]
 
     async def confirm(self, *, timeout: float) -> Any:  # noqa: ASYNC109  # the interface of a backend
         raise AssertionError("nothing was changed")

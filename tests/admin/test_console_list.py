@@ -29,11 +29,11 @@ async def at(clock: ManualClock) -> AsyncIterator[Visitor]:
         yield there
 
 
-async def used(at: Visitor, key_id: str) -> None:
+async def used(at: Visitor, key_id: str, ip: str = "203.0.113.7") -> None:
     """As a guard records it."""
     backend = at.keys.backend
     assert isinstance(backend, MemoryBackend)
-    record = UsageRecord(at.clock(), key_id, "default", "203.0.113.7", "GET", "/", 200, "admitted", 1, 0.1)
+    record = UsageRecord(at.clock(), key_id, "default", ip, "GET", "/", 200, "admitted", 1, 0.1)
     await backend.add_usage(f"{key_id} {at.clock()}", [record])
 
 
@@ -53,7 +53,7 @@ async def a_year_of_use(at: Visitor) -> None:
 
 def looks(at: Visitor) -> str:
     """What is named as worth a look."""
-    return at.words.partition("Worth a look")[2].partition("Search name or last four")[0]
+    return at.words.partition("Worth a look")[2].partition("Search name, last four")[0]
 
 
 async def test_a_key_that_nobody_uses_is_worth_a_look_and_leads_to_all_of_them(at: Visitor) -> None:
@@ -66,6 +66,21 @@ async def test_a_key_that_nobody_uses_is_worth_a_look_and_leads_to_all_of_them(a
     assert "2 keys match" in at.words
     assert re.search(r'<option value="unused" selected>Not used for 90 days</option>', at.page.text)
     assert "Worth a look" not in at.words
+
+
+async def test_a_call_from_a_network_that_is_new_to_the_key_is_marked_and_worth_a_look(at: Visitor) -> None:
+    key_id = (await at.keys.create("prod-api")).key.id
+    for _ in range(25):
+        await used(at, key_id)
+        at.clock.move(1)
+    at.clock.move("2d")
+    await at.sign_in()
+    assert "new network" not in at.words
+    await used(at, key_id, "198.51.100.17")
+    await at.go("/")
+    assert "198.51.100.17 new network" in at.words
+    told = "prod-api was called just now from 198.51.100.0/24, a network it never used before. See the calls prod-api"
+    assert looks(at).strip() == told
 
 
 async def test_when_a_key_was_last_used_is_told_with_it(at: Visitor) -> None:

@@ -219,7 +219,7 @@ def ailing() -> Ailing:
 
 def silent_workers() -> Sequence[Worker]:
     now = datetime(2027, 1, 15, 8, tzinfo=UTC)
-    return [Worker("1", "web-1:77", now, now, now + timedelta(seconds=65), 1, (), silent=True)]
+    return [Worker("1", "web-1:77", now, now, now + timedelta(seconds=65), 1, (), silent=True, revision=6)]
 
 
 async def test_while_a_worker_is_silent_the_old_key_is_not_replaced(ailing: Ailing, clock: ManualClock) -> None:

@@ -108,6 +108,7 @@ FOUND: list[tuple[KeyFilter, set[str]]] = [
     (KeyFilter(search="ZÜR"), {"Zürich-100%"}),
     (KeyFilter(search="100%"), {"Zürich-100%"}),
     (KeyFilter(search="g_w"), {"staging_web"}),
+    (KeyFilter(search="ANN"), {"prod-api", "Prod-Batch"}),
     (KeyFilter(group="paid"), {"staging_web", "dev.local"}),
     (KeyFilter(owner="ann"), {"prod-api", "Prod-Batch"}),
     (KeyFilter(enabled=False), {"zebra", "ci-runner"}),
@@ -168,6 +169,10 @@ async def test_the_last_used_come_first_and_those_never_used_last(
     assert (unused.total, names(unused)) == (4, ["ci-runner", "Prod-Batch", "staging_web", "Zürich-100%"])
     assert (await keys.counts(KeyFilter(used=True))).total == 3
     assert names(await keys.page(KeyFilter(used=True), sort="-last_used")) == list(reversed(used))
+    by_address = KeyFilter(search=" 203.0.113.2")
+    assert names(await keys.page(by_address, sort="-last_used")) == ["prod-api"]
+    assert (await keys.page(by_address, sort="name")).total == 1
+    assert (await keys.page(KeyFilter(search="203.0.113.9"))).total == 0
 
 
 async def test_the_order_of_last_uses_is_the_same_whatever_narrows_it(

@@ -210,3 +210,35 @@ async def test_what_stands_out_is_found_beside_the_week_before(keys: KeyManager,
         ("new_network", "198.51.100.0/24", 1),
     ]
     assert await keys.anomalies(OTHER_KEY) == ()
+
+
+async def test_a_last_use_from_a_network_that_is_new_to_the_key_is_told_for_a_whole_list(
+    keys: KeyManager, store: KeepsUsage
+) -> None:
+    """As `anomalies` tells it: not without a habit, nor of an address that called before or that is said to be ours."""
+    ids = {}
+    for name in ("strayed", "steady", "nearby", "seen long ago", "no habit", "ours", "idle", "never"):
+        known = {"known_networks": ["198.51.100.0/24"]} if name == "ours" else {}
+        ids[name] = (await keys.create(name, metadata=known)).key.id
+
+    def calls(name: str, count: int, at: float, ip: str) -> list[UsageRecord]:
+        return [record(at + second, key_id=ids[name], ip=ip) for second in range(count)]
+
+    habit = [
+        one
+        for name in ("strayed", "steady", "nearby", "seen long ago", "ours", "idle")
+        for one in calls(name, 20, NOON - 3 * DAY, "203.0.113.7")
+    ]
+    await store.add_usage("long ago", calls("seen long ago", 1, NOON - 20 * DAY, "198.51.100.9"))
+    await store.add_usage("habit", [*habit, *calls("no habit", 19, NOON - 3 * DAY, "203.0.113.7")])
+    today = {"steady": "203.0.113.7", "nearby": "203.0.113.99"}
+    for name in ("strayed", "steady", "nearby", "seen long ago", "no habit", "ours"):
+        await store.add_usage(name, calls(name, 1, NOON - 60, today.get(name, "198.51.100.9")))
+
+    listed = (await keys.page()).items
+    assert len(listed) == len(ids)
+    assert await keys.new_networks(listed) == {ids["strayed"]}
+    for name, key_id in ids.items():
+        kinds = {one.kind for one in await keys.anomalies(key_id)}
+        assert ("new_network" in kinds) == (name == "strayed"), name
+    assert await keys.new_networks([]) == frozenset()

@@ -106,7 +106,7 @@ def test_settings_that_weaken_the_guard_are_told(
 
 
 def _worker(name: str, *counters: str, silent: bool = False, behind: int = 0) -> Worker:
-    return Worker(name, name, NOW, NOW - timedelta(seconds=1), NOW + timedelta(minutes=1), behind, counters, silent)
+    return Worker(name, name, NOW, NOW - timedelta(seconds=1), NOW + timedelta(minutes=1), behind, counters, silent, 6)
 
 
 @pytest.mark.parametrize(

@@ -322,7 +322,7 @@ def test_the_running_hour_is_in_the_last_bar() -> None:
 
 
 def test_a_worker_that_is_silent_is_named_and_nothing_is_called_done() -> None:
-    silent = Worker("w", "worker-3", NOW, NOW, NOW + timedelta(seconds=65), 1, (), True)
+    silent = Worker("w", "worker-3", NOW, NOW, NOW + timedelta(seconds=65), 1, (), True, 6)
     note = note_of(Confirmation(5.0, ("worker-1", "worker-2"), (silent,)), EN.say("prod-web is disabled."), EN)
     assert note.kind == "warn"
     assert note.text == (

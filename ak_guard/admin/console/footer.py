@@ -43,6 +43,9 @@ def footer(workers: Sequence[Worker], tongue: Tongue) -> Footer:
         state = tongue.say("%(n)s silent", n=silent)
     elif behind:
         state = tongue.say("%(n)s behind", n=behind)
+    elif workers:
+        # Changes that reach nobody are not counted, so those that follow are all at the same one.
+        state = tongue.say("all at revision %(n)s", n=max(worker.revision for worker in workers))
     else:
-        state = tongue.say("all up to date")
+        return Footer(0, all_well=True, words=live)
     return Footer(total, not silent and not behind, tongue.listed([live, state]))

@@ -75,12 +75,14 @@ async def show(visit: Visit) -> Response:
         page = await visit.keys.page(where, sort=sort, limit=PAGE_SIZE)
     statuses = await _statuses(visit, page)
     groups = await visit.keys.list_groups()
+    strayed = await visit.keys.new_networks(page.items)
     rows = [
         row_of(
             listed,
             None if statuses is None else statuses.get(listed.key.id),
             visit.tongue,
             canary=is_canary(listed.key, groups),
+            strayed=listed.key.id in strayed,
         )
         for listed in page.items
     ]
@@ -176,7 +178,7 @@ class Look:
 
 
 def worth_a_look(row: Row, visit: Visit) -> Look | None:
-    """Something about a key that a person should decide on: it is stopped, or it ends soon."""
+    """Something about a key that a person should decide on: it strays, it is stopped, or it ends soon."""
     tongue, key = visit.tongue, row.key
     path = f"/keys/{key.id}"
     if row.edge == "off":
@@ -190,6 +192,13 @@ def worth_a_look(row: Row, visit: Visit) -> Look | None:
             ip=row.address,
         )
         return Look(key.id, key.name, "bad", "bell", words, tongue.say("See the calls"), f"{path}#usage")
+    if row.new_network is not None:
+        words = tongue.say(
+            "was called %(ago)s from <code>%(network)s</code>, a network it never used before.",
+            ago=row.used,
+            network=row.new_network,
+        )
+        return Look(key.id, key.name, "warn", "alert", words, tongue.say("See the calls"), f"{path}#usage")
     if row.gauges.quota is not None and row.gauges.quota.level == "full":
         words = tongue.say("has used up its quota. Every call is refused until it is raised or reset.")
         return Look(key.id, key.name, "bad", "full", words, tongue.say("Raise the quota"), f"{path}/edit#quota")

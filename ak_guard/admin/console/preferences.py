@@ -38,6 +38,7 @@ class WorkerRow:
     since: Markup
     seen: Markup
     until: str
+    revision: str
     behind: str
 
 
@@ -97,6 +98,7 @@ def worker_row(worker: Worker, tongue: Tongue) -> WorkerRow:
         tongue.moment(worker.started_at),
         tongue.ago(worker.seen_at),
         tongue.seconds_clock(worker.good_until),
+        tongue.number(worker.revision),
         tongue.number(worker.behind),
     )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from markupsafe import Markup
 
 from ak_guard.admin.console.gauges import Gauges, gauges_of, stopping
+from ak_guard.usage.anomalies import network_of
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -34,7 +35,10 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What one line of the list shows. `edge` is the mark at its left: `is-full`, `is-near`, `off` or nothing."""
+    """What one line of the list shows. `edge` is the mark at its left: `is-full`, `is-near`, `off` or nothing.
+
+    `new_network` is the network of the last use where the key never came from there before.
+    """
 
     key: ApiKey
     tag: str
@@ -47,10 +51,16 @@ class Row:
     used: Markup
     address: str | None
     canary: bool = False
+    new_network: str | None = None
 
 
-def row_of(listed: ListedKey, status: Status | None, tongue: Tongue, *, canary: bool = False) -> Row:
-    """One row. `status` None: the counters are away, so no gauge is shown. `canary`: see `canary.py`."""
+def row_of(
+    listed: ListedKey, status: Status | None, tongue: Tongue, *, canary: bool = False, strayed: bool = False
+) -> Row:
+    """One row. `status` None: the counters are away, so no gauge is shown. `canary`: see `canary.py`.
+
+    `strayed` says that its last use came from a network that is new to it.
+    """
     key = listed.key
     gauges = gauges_of(status, tongue)
     ended = not key.enabled or is_expired(key, tongue.now)
@@ -68,6 +78,7 @@ def row_of(listed: ListedKey, status: Status | None, tongue: Tongue, *, canary: 
         used=tongue.say("never used") if listed.last_used_at is None else tongue.ago(listed.last_used_at),
         address=listed.last_used_ip,
         canary=canary,
+        new_network=network_of(listed.last_used_ip) if strayed and listed.last_used_ip else None,
     )
 
 
