@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ak_guard.assembly import Assembly, assemble
 from ak_guard.budgets.receipt import Receipt
+from ak_guard.canary import CANARY_GROUP, CanaryAlarm
 from ak_guard.decisions import Watched, note
 from ak_guard.errors import AkGuardError, BudgetError, ConfigurationError, InputError
 from ak_guard.guard import misconfigured
@@ -122,6 +123,7 @@ class ApiKeyMiddleware:
         self._ratelimit = ratelimit_headers
         self._on_decision = on_decision
         self._clock = clock
+        self._canaries = CanaryAlarm(clock)
         self._fault: str | None = None
         self._assembly: Assembly | None = None
         options = Options(
@@ -262,6 +264,9 @@ class ApiKeyMiddleware:
         self, assembly: Assembly, case: Case, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Refuse; or let through whom report mode does not refuse and whom a guard around this one has let in."""
+        subject = case.subject
+        if subject is not None and subject.key.group == CANARY_GROUP and not subject.group_rules.let_in:
+            self._canaries.called(subject.key, None if case.client is None else case.client.text)
         if case.denial is not None and not self._is_only_reported(case.denial):
             case.status = assembly.replies.status(case.denial.code)
             fields = fields_of_refusal(case) if self._ratelimit else []

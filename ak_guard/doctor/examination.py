@@ -10,6 +10,7 @@ from ak_guard.assembly import assemble, open_backend, open_counters
 from ak_guard.backends.base import Closable, ReadsUsage
 from ak_guard.backends.workers import KnowsWorkers
 from ak_guard.budgets import Window
+from ak_guard.canary import is_canary
 from ak_guard.doctor import keys, service, setup, store
 from ak_guard.doctor.finding import Finding, Severity
 from ak_guard.errors import BackendError, BudgetError, ConfigurationError, InputError
@@ -17,12 +18,11 @@ from ak_guard.settings import configured
 from ak_guard.settings.written import outside
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping
 
     from ak_guard.backends.base import KeyLookup
     from ak_guard.backends.http.condition import Condition as ServiceCondition
     from ak_guard.database.condition import Condition
-    from ak_guard.records import ApiKey
     from ak_guard.settings import Options
 
 #: Workers follow a change within a second; whoever has not by then does not, in seconds.
@@ -117,11 +117,10 @@ async def _of_backend(backend: KeyLookup, options: Options) -> AsyncIterator[Fin
         if told is not None and not told.lets_in:
             return
         knows_workers = told is not None and told.follows
-    found = () if condition is None else condition.keys
     if isinstance(backend, Closable):
         await backend.start()
     try:
-        async for finding in _of_running(backend, found, options, knows_workers=knows_workers):
+        async for finding in _of_running(backend, condition, options, knows_workers=knows_workers):
             yield finding
     finally:
         if isinstance(backend, Closable):
@@ -137,17 +136,28 @@ def _of_database(condition: Condition, options: Options) -> Iterator[Finding]:
 
 
 async def _of_running(
-    backend: KeyLookup, found: Sequence[ApiKey], options: Options, *, knows_workers: bool
+    backend: KeyLookup, condition: Condition | None, options: Options, *, knows_workers: bool
 ) -> AsyncIterator[Finding]:
     await backend.find(_NOBODY)
-    if found and isinstance(backend, ReadsUsage) and not list(options.trusted_proxies):
-        used = await backend.last_used([key.id for key in found[:_KEYS_ASKED]])
-        for finding in store.callers([last.ip for last in used.values()]):
+    if condition is not None and isinstance(backend, ReadsUsage):
+        async for finding in _of_uses(backend, condition, options):
             yield finding
     if knows_workers and isinstance(backend, KnowsWorkers):
         for finding in store.counters(await backend.workers()):
             yield finding
         for finding in store.lag(await backend.confirm(timeout=_PATIENCE), datetime.now(UTC)):
+            yield finding
+
+
+async def _of_uses(backend: ReadsUsage, condition: Condition, options: Options) -> AsyncIterator[Finding]:
+    groups = (*condition.groups, *options.groups)
+    planted = {key.id: key for key in condition.keys if is_canary(key, groups)}
+    called = await backend.last_used(list(planted))
+    for finding in store.canaries([(planted[key_id], last) for key_id, last in called.items()], datetime.now(UTC)):
+        yield finding
+    if not list(options.trusted_proxies):
+        used = await backend.last_used([key.id for key in condition.keys[:_KEYS_ASKED]])
+        for finding in store.callers([last.ip for last in used.values()]):
             yield finding
 
 

@@ -8,11 +8,13 @@ from ak_guard.address import IPSet
 from ak_guard.doctor.finding import Finding, Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
     from ak_guard.backends.workers import Confirmation, Worker
     from ak_guard.database.condition import Condition
+    from ak_guard.records import ApiKey
+    from ak_guard.usage.records import LastUsed
 
 #: Clocks may differ by so much, in seconds, before anybody notices.
 SKEW: Final = 2.0
@@ -117,6 +119,19 @@ def callers(addresses: Sequence[str | None]) -> Iterator[Finding]:
             f"all {len(addresses)} keys that were used came last from {address}",
             "if that is a proxy, lists of addresses and the limit on unknown keys judge the proxy and not its callers",
             f'trusted_proxies = ["{address}"]  # or AK_GUARD_TRUSTED_PROXIES={address}',
+        )
+
+
+def canaries(called: Iterable[tuple[ApiKey, LastUsed]], now: datetime) -> Iterator[Finding]:
+    """Keys planted for nobody, which somebody has used."""
+    for key, last in called:
+        hours = (now - last.at).total_seconds() / 3_600
+        yield Finding(
+            Severity.ERROR,
+            "canary_called",
+            f"the canary {key.name} was called {hours:.1f} hours ago from {last.ip}",
+            "somebody has read the place where it was planted, and what else stands there",
+            f"ak-guard usage {key.id} --since 30d  # and look where it was planted",
         )
 
 

@@ -64,6 +64,23 @@ def test_advice_is_told_with_the_line_that_mends_it_which_works(cli: Cli) -> Non
     assert cli.ok("doctor").stdout == "Nothing is amiss.\n"
 
 
+def test_a_canary_that_was_called_is_the_worst_there_is(cli: Cli) -> None:
+    cli.create(*GOOD)
+    secret, canary = cli.create("prod-spare", "--group", "canary", "--quota", "10")
+    assert "canary_called" not in codes("--db", cli.url)
+
+    async def call() -> None:
+        backend = SQLBackend(cli.url)
+        async with KeyManager(backend), client_for(ApiKeyMiddleware(echo_app(), backend=backend)) as caller:
+            assert (await caller.get("/", headers=bearer(secret))).status_code == 403
+
+    asyncio.run(call())
+    found = json.loads(cli.run("doctor", "--json").stdout)["findings"][0]
+    assert (found["severity"], found["code"]) == ("error", "canary_called")
+    assert "prod-spare was called 0.0 hours ago from 203.0.113.10" in found["what"]
+    assert canary["id"] in found["mend"]
+
+
 def test_rows_that_cannot_be_read_hide_no_other_finding(cli: Cli, database: Path) -> None:
     _, broken = cli.create(*GOOD)
     cli.create("api", "--quota", "10")

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from ak_guard import documents
-from ak_guard.admin.console.canary import CANARY_GROUP
 from ak_guard.admin.console.gauges import Gauge, window_gauge
 from ak_guard.admin.console.in_words import limit_words
 from ak_guard.admin.console.problems import problem_words
 from ak_guard.admin.console.visit import Note
+from ak_guard.canary import CANARY_GROUP
 from ak_guard.errors import BudgetError, ConfigurationError, Conflict, InputError, NotFound
 from ak_guard.listing import KeyFilter
 from ak_guard.paths import Route, Routes

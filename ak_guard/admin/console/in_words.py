@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ak_guard import documents
 from ak_guard.address import IPSet
-from ak_guard.admin.console.canary import CANARY_GROUP, lets_nobody_in
+from ak_guard.canary import CANARY_GROUP, lets_nobody_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

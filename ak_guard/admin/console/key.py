@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Final
 
-from ak_guard.admin.console.canary import is_canary
 from ak_guard.admin.console.explained import ask_of, explained
 from ak_guard.admin.console.fields import Option
 from ak_guard.admin.console.gauges import budget_lines
@@ -14,6 +13,7 @@ from ak_guard.admin.console.in_words import route_words
 from ak_guard.admin.console.rows import row_of
 from ak_guard.admin.console.usage import usage_of
 from ak_guard.admin.console.words import stands_out
+from ak_guard.canary import is_canary
 from ak_guard.errors import BudgetError, ConfigurationError, InputError, NotFound
 from ak_guard.listing import KeyFilter, ListedKey
 from ak_guard.records import DEFAULT_GROUP, Group

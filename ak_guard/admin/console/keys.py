@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from ak_guard.admin.console.canary import CANARY_GROUP, is_canary, lets_nobody_in
 from ak_guard.admin.console.rows import Row, row_of
+from ak_guard.canary import CANARY_GROUP, is_canary, lets_nobody_in
 from ak_guard.errors import BudgetError, ConfigurationError, InputError
 from ak_guard.listing import ALL_KEYS, MOST_UNUSED_DAYS, NO_ENVIRONMENT, UNUSED_DAYS, KeyCounts, KeyFilter
 from ak_guard.records import ENVIRONMENTS

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from ak_guard.admin.console.canary import CANARY_GROUP
 from ak_guard.admin.console.draft import Draft, WindowText
+from ak_guard.canary import CANARY_GROUP
 
 if TYPE_CHECKING:
     from markupsafe import Markup
