@@ -1,0 +1,45 @@
+"""A call with a canary is refused, and said in the log: nobody should have one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import pytest
+
+from ak_guard import ApiKeyMiddleware, Group, KeyManager
+from ak_guard.backends import MemoryBackend
+from tests.support import bearer, client_for, echo_app
+
+if TYPE_CHECKING:
+    from ak_guard.testing import ManualClock
+
+
+@pytest.mark.parametrize("mode", ["enforce", "report"])
+async def test_a_canary_that_is_called_is_told_once_a_minute_with_the_address(
+    clock: ManualClock, caplog: pytest.LogCaptureFixture, mode: Literal["enforce", "report"]
+) -> None:
+    backend = MemoryBackend()
+    keys = KeyManager(backend, clock=clock)
+    canary = await keys.create("prod-spare", group="canary")
+    told = f"the canary prod-spare ({canary.key.hint}) was called from 203.0.113.10: nobody should have it"
+    async with client_for(ApiKeyMiddleware(echo_app(), backend=backend, mode=mode, clock=clock)) as app:
+        for _ in range(3):
+            status = (await app.get("/", headers=bearer(canary.secret))).status_code
+            assert status == (403 if mode == "enforce" else 200)
+        assert caplog.messages.count(told) == 1
+        clock.move(60)
+        await app.get("/", headers=bearer(canary.secret))
+        assert caplog.messages.count(told) == 2
+    assert canary.secret not in caplog.text
+
+
+async def test_a_key_of_a_group_that_somebody_has_defined_is_no_canary(
+    clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    backend = MemoryBackend()
+    keys = KeyManager(backend, clock=clock)
+    await keys.create_group(Group("canary", routes=["/v1/models"]))
+    secret = (await keys.create("prod-spare", group="canary")).secret
+    async with client_for(ApiKeyMiddleware(echo_app(), backend=backend, clock=clock)) as app:
+        assert (await app.get("/v1/chat", headers=bearer(secret))).status_code == 403
+    assert "canary" not in caplog.text
