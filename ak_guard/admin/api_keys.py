@@ -94,9 +94,10 @@ async def _page(visit: Visit, which: asked.Which) -> Response:
     )
     page = await visit.keys.page(where, sort=which.sort, after=which.after, before=which.before, limit=which.limit)
     statuses = await visit.keys.statuses(listed.key.id for listed in page.items) if which.status else {}
+    strayed = await visit.keys.new_networks(page.items)
     rows = []
     for listed in page.items:
-        row = documents.listed(listed, visit.now)
+        row = {**documents.listed(listed, visit.now), "new_network": listed.key.id in strayed}
         if which.status:
             status = statuses.get(listed.key.id)
             row["status"] = None if status is None else documents.status(status)

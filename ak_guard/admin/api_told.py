@@ -55,6 +55,8 @@ class ListedKey(Key):
     last_used_at: str | None
     last_used_ip: str | None
     old_secret_until: str | None
+    #: Whether the last call came from a network that is new to the key.
+    new_network: bool
     status: Status | None = None
 
 

@@ -18,6 +18,8 @@ from ak_guard.explain import Explanation
 from ak_guard.manager import CONFIRM_SECONDS, Issued, KeyManager
 from ak_guard.records import ApiKey
 from ak_guard.status import Status
+from ak_guard.usage.anomalies import with_network
+from ak_guard.versions import version_of
 
 
 def enable(context: typer.Context, keys: KeyIds, db: Db = None, as_json: AsJson = False) -> None:
@@ -139,6 +141,28 @@ def reset(
     desk.answer({"keys": document}, show.key_list(done, desk.now))
 
 
+def known(
+    context: typer.Context,
+    key: KeyId,
+    network: Annotated[str, typer.Argument(metavar="NETWORK", help="An address or network: 203.0.113.0/24.")],
+    forget: Annotated[bool, typer.Option("--forget", help="It is a stranger again.")] = False,
+    db: Db = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say that a network is the caller's own, so that its first call is no news."""
+    desk = Desk(context, db, as_json)
+    (normal,) = inputs.networks("network", [network])
+
+    async def work(manager: KeyManager) -> ApiKey:
+        found = await find_key(manager, key)
+        metadata = with_network(found.metadata, normal, known=not forget)
+        return await manager.update(found.id, metadata=metadata, version=version_of(found))
+
+    changed = desk.run(work)
+    said = f"{normal} is a stranger to" if forget else f"{normal} is kept as a network of"
+    desk.answer({"key": documents.key(changed, desk.now)}, f"{said} {changed.name} ({changed.id})")
+
+
 def explain(
     context: typer.Context,
     key: Annotated[
@@ -185,6 +209,9 @@ def add_to(keys: typer.Typer) -> None:
     )(rotate)
     keys.command(epilog=examples("keys delete dev-old", "keys delete dev-old --yes"))(delete)
     keys.command(epilog=examples("keys reset prod-api --limits", "keys reset prod-api --quota --limits"))(reset)
+    keys.command(epilog=examples("keys known prod-api 203.0.113.0/24", "keys known prod-api 203.0.113.0/24 --forget"))(
+        known
+    )
     keys.command(
         epilog=examples(
             "keys explain prod-api --ip 203.0.113.7 --method POST --path /v1/chat/completions --cost 20",

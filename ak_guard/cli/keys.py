@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ak_guard import documents
-from ak_guard.cli import actions, ask, issue, show, templates
+from ak_guard.cli import actions, ask, issue, listed, show, templates
 from ak_guard.cli.desk import AsJson, Db, Desk, examples, remember
 from ak_guard.cli.find import find_key, knows_group
 from ak_guard.cli.options import (
@@ -28,8 +28,7 @@ from ak_guard.cli.options import (
     chosen_limits,
     entries,
 )
-from ak_guard.errors import ConfigurationError, InputError, NotFound
-from ak_guard.inputs import MAX_PAGE
+from ak_guard.errors import InputError
 from ak_guard.manager import Issued, KeyManager
 from ak_guard.records import ApiKey
 from ak_guard.status import Status
@@ -110,62 +109,6 @@ def create(
     issued, *notes = desk.run(work, makes=True)
     issue.hand_over(desk, issued, "created")
     issue.advise(desk, issued.key, *notes)
-
-
-@keys.command(
-    "list", epilog=examples("keys list", "keys list --group paid --enabled", "keys list --search prod --json")
-)
-def list_(
-    context: typer.Context,
-    search: Annotated[str | None, typer.Option(help="Part of name, hint or owner, or the last address.")] = None,
-    group: Annotated[str | None, typer.Option(help="Only keys of this group.")] = None,
-    owner: Annotated[str | None, typer.Option(help="Only keys of this owner.")] = None,
-    enabled: Annotated[bool | None, typer.Option("--enabled/--disabled", help="Only keys that are so.")] = None,
-    page_size: Annotated[int, typer.Option(help="How many at most.")] = 50,
-    after: Annotated[str | None, typer.Option(metavar="KEY", help="Go on behind this key of the page before.")] = None,
-    usage: Annotated[
-        bool | None,
-        typer.Option("--usage/--no-usage", help="Read what is used of quota and windows. Default: not with --json."),
-    ] = None,
-    db: Db = None,
-    as_json: AsJson = False,
-) -> None:
-    """List keys, newest first."""
-    desk = Desk(context, db, as_json)
-    if not 1 <= page_size <= MAX_PAGE:
-        raise InputError("--page-size", f"{page_size} must be a whole number from 1 to {MAX_PAGE}")
-    counted = usage if usage is not None else not desk.as_json
-
-    async def work(manager: KeyManager) -> list[tuple[ApiKey, Status | None]]:
-        last = None if after is None else (await find_key(manager, after)).id
-        found = await manager.list(
-            search=search, group=group, owner=owner, enabled=enabled, limit=page_size, after=last
-        )
-        try:
-            return [(key, await _status(manager, key) if counted else None) for key in found]
-        except ConfigurationError as error:
-            if usage:
-                raise
-            # The list was asked for, its usage only by custom.
-            desk.note(f"Usage is not shown. {error}")
-            return [(key, None) for key in found]
-
-    rows = desk.run(work)
-    more = rows[-1][0].id if len(rows) == page_size else None
-    listed = [
-        {**documents.key(key, desk.now), **({"status": documents.status(status)} if status else {})}
-        for key, status in rows
-    ]
-    desk.answer({"keys": listed, "next": more}, show.key_list(rows, desk.now) if rows else "No keys match.")
-    if more and not desk.as_json:
-        desk.note(f"There may be more: add --after {more}")
-
-
-async def _status(manager: KeyManager, key: ApiKey) -> Status | None:
-    try:
-        return await manager.status(key.id)
-    except NotFound:  # deleted since it was listed
-        return None
 
 
 @keys.command("show", epilog=examples("keys show prod-api", "keys show prod-api --json"))
@@ -264,4 +207,5 @@ def update(
     issue.advise(desk, changed if name else None, note)
 
 
+listed.add_to(keys)
 actions.add_to(keys)

@@ -15,13 +15,14 @@ from ak_guard.notation import stamp
 from ak_guard.records import DEFAULT_GROUP
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from rich.console import RenderableType
 
     from ak_guard.backends.workers import Worker
     from ak_guard.explain import Explanation, Rule
+    from ak_guard.listing import ListedKey
     from ak_guard.records import ApiKey, Group, Limit
     from ak_guard.status import BudgetStatus, Status
     from ak_guard.tokens import AdminToken
@@ -35,8 +36,11 @@ _BADGE_STYLES: Final = {
 }
 
 
-def key_list(rows: Iterable[tuple[ApiKey, Status | None]], now: datetime) -> Table:
-    table = new_table("Name", "State", "Group", "Expires", "Quota", "Windows")
+def key_list(
+    rows: Iterable[tuple[ApiKey, Status | None]], now: datetime, uses: Mapping[str, Text] | None = None
+) -> Table:
+    """`uses` is what to say of each key's last use, by id; without it there is no such column."""
+    table = new_table("Name", "State", "Group", "Expires", "Quota", "Windows", *(["Last used"] if uses else []))
     table.columns[0].no_wrap = True
     for key, status in rows:
         table.add_row(
@@ -46,8 +50,17 @@ def key_list(rows: Iterable[tuple[ApiKey, Status | None]], now: datetime) -> Tab
             Text(_expiry(key, now)),
             Text(_quota(key, status)),
             Text(_windows(key, status, now)),
+            *([uses[key.id]] if uses else []),
         )
     return table
+
+
+def last_use(listed: ListedKey, now: datetime, *, strayed: bool) -> Text:
+    """When and from where; `strayed` says that the network was new to the key."""
+    if listed.last_used_at is None:
+        return Text("never", style="dim")
+    lines = [Text(words.distance(listed.last_used_at, now)), Text(listed.last_used_ip or "")]
+    return Text("\n").join([*lines, *([Text("new network", style="bold yellow")] if strayed else [])])
 
 
 def key_rules(key: ApiKey, now: datetime) -> Table:

@@ -36,6 +36,8 @@ _REFUSED_SHARE: Final = 0.5
 _USUAL_SHARE: Final = 0.1
 _LEAST_REFUSED: Final = 20
 
+_MOST_KNOWN: Final = 50
+
 
 @dataclass(frozen=True, slots=True)
 class Anomaly:
@@ -87,6 +89,12 @@ def known_networks(metadata: Mapping[str, Any]) -> tuple[str, ...]:
     """The networks of which somebody said that they are the caller's own; they are no news any more."""
     kept = metadata.get(KNOWN_NETWORKS)
     return tuple(one for one in kept if isinstance(one, str)) if isinstance(kept, list) else ()
+
+
+def with_network(metadata: Mapping[str, Any], network: str, *, known: bool) -> dict[str, Any]:
+    """The metadata of a key with this network among the caller's own, or without it. The newest fifty are kept."""
+    others = [one for one in known_networks(metadata) if one != network]
+    return {**metadata, KNOWN_NETWORKS: [*others, network][-_MOST_KNOWN:] if known else others}
 
 
 def network_of(address: str) -> str:

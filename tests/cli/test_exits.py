@@ -44,6 +44,10 @@ def _says(result: Result, code: int, words: str) -> None:
         (("create", "prod-b", "--unknown"), "usage: No such option: --unknown"),
         (("list", "--page-size", "0"), "--page-size: 0 must be a whole number from 1 to 1000"),
         (("list", "--page-size", "x"), "--page-size: must be a whole number"),
+        (("list", "--after", "nobody"), "after: is no place in this list"),
+        (("list", "--sort", "colour"), "sort: 'colour' must be one of name, created"),
+        (("list", "--unused", "--state", "disabled"), "--unused: means keys that work"),
+        (("list", "--state", "asleep"), "--state: 'asleep'"),
         (("update", "prod-api"), "nothing to change"),
         (("update", "prod-api", "--clear", "name"), "--clear: 'name' is not one of"),
         (("rotate", "prod-api", "--grace", "long"), "grace: "),
@@ -73,11 +77,10 @@ def test_bad_input_ends_with_2_and_names_the_field(peopled: tuple[Cli, str], arg
         ("delete", "nobody", "--yes"),
         ("reset", "nobody", "--quota"),
         ("explain", "nobody"),
-        ("list", "--after", "nobody"),
     ],
 )
 def test_what_is_not_there_ends_with_3(cli: Cli, args: tuple[str, ...]) -> None:
-    _says(cli.run("keys", *args), 3, repr(args[1] if args[0] != "list" else "nobody"))
+    _says(cli.run("keys", *args), 3, repr(args[1]))
 
 
 def test_explain_of_a_refused_request_ends_with_4(cli: Cli) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+
+from ak_guard.backends import SQLBackend
+from ak_guard.usage import UsageRecord
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Cli
@@ -107,12 +112,49 @@ def test_list_filters_and_pages(cli: Cli) -> None:
     assert names("--owner", "ann") == ["prod-a"]
     assert names("--disabled") == ["dev-c"]
     assert names("--enabled") == ["dev-d", "prod-b", "prod-a"]
+    assert names("--environment", "production", "--state", "active") == ["prod-b", "prod-a"]
+    assert names("--sort", "name") == ["dev-c", "dev-d", "prod-a", "prod-b"]
+    # Nobody knows yet of a key that is younger than that.
+    assert names("--unused") == []
     first = cli.json("keys", "list", "--page-size", "3")
-    assert first["next"] == first["keys"][-1]["id"]
+    assert (first["total"], first["counts"]["disabled"]) == (4, 1)
     assert names("--after", first["next"]) == ["prod-a"]
     assert cli.json("keys", "list")["next"] is None
-    assert f"--after {first['next']}" in cli.ok("keys", "list", "--page-size", "3").stderr
+    assert f"3 of 4; for more add --after {first['next']}" in cli.ok("keys", "list", "--page-size", "3").stderr
     assert "No keys match." in cli.ok("keys", "list", "--search", "nothing").stdout
+
+
+def test_list_tells_when_and_from_where_keys_were_used(cli: Cli) -> None:
+    _, spare = cli.create("prod-spare")
+    _, used = cli.create("prod-used")
+    now = time.time()
+    habit = [_call(used["id"], now - 2 * 86_400 + second, "203.0.113.7") for second in range(20)]
+
+    async def record() -> None:
+        backend = SQLBackend(cli.url)
+        await backend.start()
+        await backend.add_usage("habit", habit)
+        await backend.add_usage("now", [_call(used["id"], now, "198.51.100.9")])
+        await backend.aclose()
+
+    asyncio.run(record())
+    (found,) = cli.json("keys", "list", "--search", "198.51.100.9")["keys"]
+    assert (found["id"], found["last_used_ip"], found["new_network"]) == (used["id"], "198.51.100.9", True)
+    shown = cli.ok("keys", "list", "--sort", "last_used").stdout
+    assert shown.index(spare["id"]) < shown.index(used["id"])
+    assert "never" in shown
+    assert "new network" in shown
+
+    cli.ok("keys", "known", "prod-used", "198.51.100.9/24")
+    assert cli.show("prod-used")["key"]["metadata"] == {"known_networks": ["198.51.100.0/24"]}
+    assert not cli.json("keys", "list", "--search", "198.51.100.9")["keys"][0]["new_network"]
+    cli.ok("keys", "known", "prod-used", "198.51.100.0/24", "--forget")
+    assert cli.show("prod-used")["key"]["metadata"] == {"known_networks": []}
+    assert cli.json("keys", "list", "--search", "198.51.100.9")["keys"][0]["new_network"]
+
+
+def _call(key_id: str, at: float, ip: str) -> UsageRecord:
+    return UsageRecord(at, key_id, "default", ip, "GET", "/", 200, "admitted", 1, 0.1)
 
 
 def test_list_shows_people_what_is_used_and_scripts_when_they_ask(cli: Cli) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from ak_guard import inputs
 from ak_guard.admin.console import key as key_page
@@ -14,7 +14,7 @@ from ak_guard.admin.console.visit import Action, Made, Note
 from ak_guard.admin.console.waiting import WAIT_SECONDS, confirmation_note, confirmed_words, silent_words
 from ak_guard.errors import InputError
 from ak_guard.keys import holds_minted
-from ak_guard.usage.anomalies import KNOWN_NETWORKS, known_networks
+from ak_guard.usage.anomalies import with_network
 from ak_guard.versions import version_of
 
 if TYPE_CHECKING:
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from ak_guard.admin.console.visit import Visit
-
-# So many networks of one key are kept as its own, the newest.
-_KNOWN: Final = 50
 
 
 def _id(visit: Visit) -> str:
@@ -112,9 +109,8 @@ async def ours(visit: Visit) -> Response:
     key = await visit.keys.get(_id(visit))
     say, forgets = visit.tongue.say, bool(visit.given("forget"))
     (network,) = inputs.networks("network", [visit.given("forget") or visit.given("network")])
-    known = [one for one in known_networks(key.metadata) if one != network]
-    known = known if forgets else [*known, network][-_KNOWN:]
-    await visit.keys.update(key.id, metadata={**key.metadata, KNOWN_NETWORKS: known}, version=version_of(key))
+    changed = with_network(key.metadata, network, known=not forgets)
+    await visit.keys.update(key.id, metadata=changed, version=version_of(key))
     if forgets:
         return visit.go(f"/keys/{key.id}", Note("good", say("%(network)s is a stranger again.", network=network)))
     text = say("It is not told as new any more; who said so stands in the history.")
