@@ -18,6 +18,7 @@ from ak_guard.cli import words
 from ak_guard.cli.desk import AsJson, Db, Desk, console, examples
 from ak_guard.cli.show import name_of, new_table
 from ak_guard.errors import InputError
+from ak_guard.fullest import LOOKED_AT, budgets, is_near, share
 from ak_guard.listing import KeyFilter
 from ak_guard.manager import KeyManager
 from ak_guard.notation import iso, stamp
@@ -25,9 +26,6 @@ from ak_guard.records import ApiKey
 from ak_guard.status import BudgetStatus, Status
 from ak_guard.usage import KeyUse
 
-# Only what was used lately can be full: so many keys are looked at for it.
-_LOOKED_AT: Final = 200
-_NEAR: Final = 0.8
 _WIDTH: Final = 20
 
 
@@ -42,18 +40,13 @@ class Look:
 
     def fullest(self, limit: int) -> list[tuple[ApiKey, BudgetStatus]]:
         """The budgets with the least left in them, by the share that is used."""
-        budgets = [
+        found = [
             (self.keys[key_id], budget)
             for key_id, status in self.statuses.items()
-            for budget in [*([status.quota] if status.quota else []), *status.windows]
+            for budget in budgets(status)
             if share(budget) > 0
         ]
-        return sorted(budgets, key=lambda one: share(one[1]), reverse=True)[:limit]
-
-
-def share(budget: BudgetStatus) -> float:
-    """How much of a budget is used or held, from 0 to 1."""
-    return 1.0 if budget.limit == 0 else min(1.0, 1 - budget.remaining / budget.limit)
+        return sorted(found, key=lambda one: share(one[1]), reverse=True)[:limit]
 
 
 def top(
@@ -94,7 +87,7 @@ def top(
 
 async def _look(manager: KeyManager, rows: int) -> Look:
     uses = await manager.busiest(limit=rows)
-    lately = await manager.first(KeyFilter(used=True), sort="-last_used", limit=_LOOKED_AT)
+    lately = await manager.first(KeyFilter(used=True), sort="-last_used", limit=LOOKED_AT)
     keys = {listed.key.id: listed.key for listed in lately}
     missing = tuple(use.key_id for use in uses if use.key_id and use.key_id not in keys)
     if missing:
@@ -136,7 +129,7 @@ def _fullest(look: Look, rows: int) -> Table:
     for key, budget in look.fullest(rows):
         used = share(budget)
         filled = round(used * _WIDTH)
-        style = "red" if budget.remaining == 0 else "yellow" if used >= _NEAR else "green"
+        style = "red" if budget.remaining == 0 else "yellow" if is_near(budget) else "green"
         resets = "never by itself" if budget.name == "quota" else "not started"
         shown.add_row(
             name_of(key),

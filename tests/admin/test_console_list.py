@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ak_guard import KeyManager
+from ak_guard import ApiKeyMiddleware, KeyManager
 from ak_guard.backends import MemoryBackend, SQLBackend
 from ak_guard.usage.records import UsageRecord
 from tests.admin.consoles import Visitor, visitor
+from tests.support import bearer, client_for, echo_app
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -81,6 +82,33 @@ async def test_a_call_from_a_network_that_is_new_to_the_key_is_marked_and_worth_
     assert "198.51.100.17 new network" in at.words
     told = "prod-api was called just now from 198.51.100.0/24, a network it never used before. See the calls prod-api"
     assert looks(at).strip() == told
+
+
+async def test_keys_that_are_near_a_limit_are_found_the_fullest_first(at: Visitor) -> None:
+    spent = {"prod-new": 0, "prod-full": 10, "prod-most": 9, "prod-some": 8, "dev-half": 5}
+    backend = at.keys.backend
+    assert isinstance(backend, MemoryBackend)
+    guard = ApiKeyMiddleware(echo_app(), backend=backend, clock=at.clock)
+    async with client_for(guard) as app:
+        for name, calls in spent.items():
+            made = await at.keys.create(name, quota=100, limits=["10/5h"])
+            await used(at, made.key.id)
+            for _ in range(calls):
+                await app.get("/", headers=bearer(made.secret))
+    await at.sign_in()
+
+    async def names(path: str) -> list[str]:
+        await at.go(path)
+        return re.findall(r'class="name" href="[^"]+">([^<]+)<', at.page.text)
+
+    assert await names("/?state=near") == ["prod-full", "prod-most", "prod-some"]
+    assert "Of the 500 keys used last: those with 80% or more of a limit used." in at.words
+    assert '<option value="near" selected>Near a limit</option>' in at.page.text
+    assert await names("/?state=near&sort=name") == ["prod-full", "prod-most", "prod-some"]
+    assert await names("/?state=near&sort=-name") == ["prod-some", "prod-most", "prod-full"]
+    assert await names("/?state=near&env=development") == []
+    assert "No key matches" in at.words
+    assert len(await names("/?state=near&sort=colour")) == len(spent)
 
 
 async def test_when_a_key_was_last_used_is_told_with_it(at: Visitor) -> None:

@@ -7,18 +7,15 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from ak_guard.errors import InputError
+from ak_guard.fullest import budgets, is_near
 from ak_guard.notation import parse_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from markupsafe import Markup
 
     from ak_guard.admin.console.tongue import Tongue
     from ak_guard.status import BudgetStatus, Status
 
-#: From here on a budget is near its end, in percent.
-NEAR: Final = 80
 #: More windows than these are counted instead of drawn in the list.
 SHOWN: Final = 3
 
@@ -132,14 +129,13 @@ def stopping(status: Status | None) -> BudgetStatus | None:
     """The budget that stops every request of a key: its quota before its windows."""
     if status is None:
         return None
-    budgets: Sequence[BudgetStatus] = [*([status.quota] if status.quota else []), *status.windows]
-    return next((budget for budget in budgets if budget.remaining == 0), None)
+    return next((budget for budget in budgets(status) if budget.remaining == 0), None)
 
 
 def _level(budget: BudgetStatus) -> str:
     if budget.remaining == 0:
         return "full"
-    return "near" if (budget.limit - budget.remaining) * 100 >= NEAR * budget.limit else ""
+    return "near" if is_near(budget) else ""
 
 
 def _percent(budget: BudgetStatus, tongue: Tongue) -> Markup:

@@ -2,38 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from ak_guard.admin.console.rows import Row, row_of
-from ak_guard.canary import CANARY_GROUP, is_canary, lets_nobody_in
+from ak_guard.admin.console.looks import looks
+from ak_guard.admin.console.rows import row_of
+from ak_guard.canary import is_canary
 from ak_guard.errors import BudgetError, ConfigurationError, InputError
-from ak_guard.listing import ALL_KEYS, MOST_UNUSED_DAYS, NO_ENVIRONMENT, UNUSED_DAYS, KeyCounts, KeyFilter
+from ak_guard.fullest import LOOKED_AT, near_limit
+from ak_guard.listing import (
+    ALL_KEYS,
+    NO_ENVIRONMENT,
+    UNUSED_DAYS,
+    KeyCounts,
+    KeyFilter,
+    KeyPage,
+    Order,
+    rank,
+    standing,
+)
 from ak_guard.records import ENVIRONMENTS
+from ak_guard.status import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from markupsafe import Markup
     from starlette.responses import Response
 
     from ak_guard.admin.console.tongue import Tongue
     from ak_guard.admin.console.visit import Visit
-    from ak_guard.listing import KeyPage, ListedKey, State
+    from ak_guard.listing import State
     from ak_guard.records import Group
-    from ak_guard.status import Status
+
+#: By key; None where the counters cannot be asked.
+Statuses = Mapping[str, Status] | None
 
 PAGE_SIZE: Final = 25
 #: The keys that are in use stand first.
 DEFAULT_SORT: Final = "-last_used"
-#: So many keys are named under "Worth a look".
-LOOKED_AT: Final = 3
 
 _SORTS: Final = {"name": "name", "expires": "expires", "quota": "quota", "last_used": DEFAULT_SORT}
 _STATES: Final[tuple[State, ...]] = ("active", "disabled", "expired", "expiring", "endless")
-#: Beside the states stands which keys work and are not used; the longest unused come first.
-_UNUSED: Final = "unused"
-_UNUSED_PATH: Final = f"/?state={_UNUSED}&sort=last_used"
+#: Beside the states stands which keys work and are not used.
+UNUSED: Final = "unused"
+#: And which of those used last are near a limit.
+_NEAR: Final = "near"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +78,16 @@ class Heading:
 async def show(visit: Visit) -> Response:
     """The page of keys that the query asks for."""
     where = wanted(visit)
-    sort = visit.asked("sort") or DEFAULT_SORT
+    near = visit.asked("state") == _NEAR
+    sort = visit.asked("sort") or ("" if near else DEFAULT_SORT)
     problem: InputError | None = None
     try:
-        page = await visit.keys.page(
-            where, sort=sort, after=visit.asked("after") or None, before=visit.asked("before") or None, limit=PAGE_SIZE
-        )
+        page, statuses = await (_nearest(visit, where, sort) if near else _paged(visit, where, sort))
     except InputError as error:
         # An address that somebody wrote by hand, or a cursor of another order: the first page says so and goes on.
-        problem, sort, where = error, DEFAULT_SORT, KeyFilter()
+        problem, sort, where, near = error, DEFAULT_SORT, KeyFilter(), False
         page = await visit.keys.page(where, sort=sort, limit=PAGE_SIZE)
-    statuses = await _statuses(visit, page)
+        statuses = await _statuses(visit, page)
     groups = await visit.keys.list_groups()
     strayed = await visit.keys.new_networks(page.items)
     rows = [
@@ -93,8 +107,10 @@ async def show(visit: Visit) -> Response:
         rows=rows,
         counted=_counted(page.counts, visit.tongue),
         unfiltered=unfiltered,
-        filters=_filters(visit, where, groups),
+        filters=_filters(visit, where, groups, near=near),
         narrowed=where != ALL_KEYS,
+        near=near,
+        looked_at=LOOKED_AT,
         search=where.search or "",
         looked_for=_looked_for(where, visit.tongue),
         headings={name: _heading(visit, name, sort) for name in _SORTS},
@@ -105,128 +121,52 @@ async def show(visit: Visit) -> Response:
         problem=problem,
         counters_away=statuses is None,
         owner=where.owner or "",
-        looks=await _looks(visit, where, page, rows, groups),
+        looks=await looks(visit, where, page, rows, groups),
     )
 
 
 def wanted(visit: Visit) -> KeyFilter:
     """The filter that stands in the query; words it does not know ask for nothing."""
     state = next((state for state in _STATES if state == visit.asked("state")), None)
-    unused = visit.asked("state") == _UNUSED
+    unused = visit.asked("state") == UNUSED
+    works = unused or visit.asked("state") == _NEAR
     environment = visit.asked("env")
     return KeyFilter(
         search=visit.asked("q") or None,
         group=visit.asked("group") or None,
         owner=visit.asked("owner") or None,
-        state="active" if unused else state,
+        state="active" if works else state,
         environment=environment if environment in (*ENVIRONMENTS, NO_ENVIRONMENT) else None,
         unused_days=UNUSED_DAYS if unused else None,
     )
 
 
-async def _statuses(visit: Visit, page: KeyPage) -> Mapping[str, Status] | None:
+async def _paged(visit: Visit, where: KeyFilter, sort: str) -> tuple[KeyPage, Statuses]:
+    after, before = visit.asked("after") or None, visit.asked("before") or None
+    page = await visit.keys.page(where, sort=sort, after=after, before=before, limit=PAGE_SIZE)
+    return page, await _statuses(visit, page)
+
+
+async def _nearest(visit: Visit, where: KeyFilter, sort: str) -> tuple[KeyPage, Statuses]:
+    """Keys that are near a limit, the fullest first where no other order is asked for; never more than a page."""
+    counts = await visit.keys.counts(where)
+    try:
+        found = await near_limit(visit.keys, where, limit=PAGE_SIZE)
+    except (BudgetError, ConfigurationError):
+        return KeyPage((), None, None, 0, counts), None
+    if sort:
+        order = Order.parse(sort)
+        found.sort(key=lambda one: rank(standing(one.listed, order), order), reverse=order.descending)
+    page = KeyPage(tuple(one.listed for one in found), None, None, len(found), counts)
+    return page, {one.listed.key.id: one.status for one in found}
+
+
+async def _statuses(visit: Visit, page: KeyPage) -> Statuses:
     """The gauges of all rows in one question; None where the counters cannot be asked."""
     try:
         return await visit.keys.statuses([listed.key for listed in page.items])
     except (BudgetError, ConfigurationError):
         return None
-
-
-async def _looks(
-    visit: Visit, where: KeyFilter, page: KeyPage, rows: Sequence[Row], groups: Sequence[Group]
-) -> list[Look]:
-    """What is worth a look on this page, and, where nothing narrows the list, of all keys what ends or is unused."""
-    ending: list[Row] = []
-    unused: Sequence[ListedKey] = ()
-    if where == ALL_KEYS and page.previous is None:
-        if page.counts.expiring:
-            soonest = await visit.keys.first(KeyFilter(state="expiring"), sort="expires", limit=LOOKED_AT)
-            ending = [row_of(listed, None, visit.tongue) for listed in soonest]
-        # A canary that nobody calls is as it should be.
-        unused = [listed for listed in await visit.keys.unused(limit=LOOKED_AT) if not is_canary(listed.key, groups)][
-            :1
-        ]
-        ending += await _called_canaries(visit, groups)
-    # The soonest first; of a key that stands on the page too, its row knows more.
-    found = {look.key_id: look for row in (*ending, *rows) if (look := worth_a_look(row, visit))}
-    gravest_first = sorted(found.values(), key=lambda look: (look.icon != "bell", look.kind != "bad"))
-    idle = [unused_look(listed, visit) for listed in unused if listed.key.id not in found]
-    # What will stop by itself presses more than what could go; but one line is left for that.
-    return [*gravest_first[: LOOKED_AT - len(idle)], *idle]
-
-
-async def _called_canaries(visit: Visit, groups: Sequence[Group]) -> list[Row]:
-    """Canaries that were called, wherever they stand in the list: the newest alarm comes first."""
-    if not lets_nobody_in(groups):
-        return []
-    called = await visit.keys.first(KeyFilter(group=CANARY_GROUP, used=True), sort="-last_used", limit=LOOKED_AT)
-    return [row_of(listed, None, visit.tongue, canary=True) for listed in called]
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """One line of what is worth a look, and the one link that acts; `own` says whether that is about this key alone."""
-
-    key_id: str
-    name: str
-    kind: str
-    icon: str
-    words: Markup
-    action: Markup
-    path: str
-    own: bool = True
-
-
-def worth_a_look(row: Row, visit: Visit) -> Look | None:
-    """Something about a key that a person should decide on: it strays, it is stopped, or it ends soon."""
-    tongue, key = visit.tongue, row.key
-    path = f"/keys/{key.id}"
-    if row.edge == "off":
-        return None
-    if row.canary:
-        if row.address is None:
-            return None
-        words = tongue.say(
-            "was called %(ago)s from <code>%(ip)s</code>. It is a canary: nobody should have it.",
-            ago=row.used,
-            ip=row.address,
-        )
-        return Look(key.id, key.name, "bad", "bell", words, tongue.say("See the calls"), f"{path}#usage")
-    if row.new_network is not None:
-        words = tongue.say(
-            "was called %(ago)s from <code>%(network)s</code>, a network it never used before.",
-            ago=row.used,
-            network=row.new_network,
-        )
-        return Look(key.id, key.name, "warn", "alert", words, tongue.say("See the calls"), f"{path}#usage")
-    if row.gauges.quota is not None and row.gauges.quota.level == "full":
-        words = tongue.say("has used up its quota. Every call is refused until it is raised or reset.")
-        return Look(key.id, key.name, "bad", "full", words, tongue.say("Raise the quota"), f"{path}/edit#quota")
-    if row.soon and key.expires_at is not None:
-        words = tongue.say(
-            "ends in %(span)s, on %(moment)s.",
-            span=tongue.until(key.expires_at),
-            moment=tongue.moment(key.expires_at),
-        )
-        return Look(key.id, key.name, "warn", "clock", words, tongue.say("Extend"), f"{path}/edit#ends")
-    if row.gauges.level == "full":
-        words = tongue.say("has a full window. Calls are refused until it resets.")
-        return Look(key.id, key.name, "bad", "gauge", words, tongue.say("Look at it"), path)
-    return None
-
-
-def unused_look(listed: ListedKey, visit: Visit) -> Look:
-    """A key that works and that nobody seems to need."""
-    tongue, key = visit.tongue, listed.key
-    created = key.created_at
-    if listed.last_used_at is not None:
-        words = tongue.say("was last used %(ago)s. Does anybody need it?", ago=tongue.ago(listed.last_used_at))
-    elif created is not None and (tongue.now - created).days > MOST_UNUSED_DAYS:
-        # That it was used before that may have been forgotten.
-        words = tongue.say("was not used for a year. Does anybody need it?")
-    else:
-        words = tongue.say("was never used. Does anybody need it?")
-    return Look(key.id, key.name, "quiet", "clock", words, tongue.say("Show all unused keys"), _UNUSED_PATH, own=False)
 
 
 def _counted(counts: KeyCounts, tongue: Tongue) -> Markup:
@@ -242,18 +182,19 @@ def _counted(counts: KeyCounts, tongue: Tongue) -> Markup:
     return tongue.say("%(head)s %(parts)s.", head=head, parts=tongue.listed(parts))
 
 
-def _filters(visit: Visit, where: KeyFilter, stored: Sequence[Group]) -> list[Filter]:
+def _filters(visit: Visit, where: KeyFilter, stored: Sequence[Group], *, near: bool) -> list[Filter]:
     say = visit.tongue.say
     groups = [group.name for group in stored]
     if "default" not in groups:
         groups.append("default")
     states = {
         "active": say("Active"),
+        _NEAR: say("Near a limit"),
         "disabled": say("Disabled"),
         "expired": say("Expired"),
         "expiring": say("Ends within a week"),
         "endless": say("Never expires"),
-        _UNUSED: say("Not used for %(n)s days", n=UNUSED_DAYS),
+        UNUSED: say("Not used for %(n)s days", n=UNUSED_DAYS),
     }
     environments = {
         "production": "prod",
@@ -264,7 +205,7 @@ def _filters(visit: Visit, where: KeyFilter, stored: Sequence[Group]) -> list[Fi
     }
     return [
         _filter("group", say("Group"), {name: name for name in groups}, where.group),
-        _filter("state", say("State"), states, _UNUSED if where.unused_days else where.state),
+        _filter("state", say("State"), states, UNUSED if where.unused_days else _NEAR if near else where.state),
         _filter("env", say("Environment"), environments, where.environment),
     ]
 
