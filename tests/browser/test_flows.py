@@ -167,7 +167,7 @@ def test_several_keys_are_chosen_with_the_keyboard(look: Any) -> None:
     expect(page.locator(".bulk")).to_be_hidden()
     page.keyboard.press("/")
     expect(page.locator("#q")).to_be_focused()
-    page.keyboard.type("web")
+    page.keyboard.type("-web")
     page.keyboard.press("Enter")
     expect(page.locator("table.keys tbody tr")).to_have_count(2)
     for key in ("j", "x", "j", "x"):
