@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 #: From so many percent used on a budget is near its end.
 NEAR: Final = 80
 #: Only what was used lately can be full: so many keys are looked at for it.
-LOOKED_AT: Final = 500
+LOOKED_AT: Final = 250
 
 
 class Filled(NamedTuple):

@@ -137,7 +137,8 @@ async def counted(connection: AsyncConnection, where: KeyFilter, now: float) -> 
 
 async def _counted_in_ranges(connection: AsyncConnection, others: KeyFilter, now: float) -> KeyCounts:
     """Each state by itself: together they are the index that begins with what they are told by, read once."""
-    mine, later = list(_conditions(others, now)), now + EXPIRING_SECONDS
+    in_sqlite = connection.dialect.name == "sqlite"
+    mine, later = list(_conditions(others, now, in_sqlite=in_sqlite)), now + EXPIRING_SECONDS
     states = [_in_state(state, now) for state in ("disabled", "expired", "expiring", "endless")]
     states.append(and_(keys.c.enabled.is_(True), keys.c.expires_at > later))
     parts = [select(func.count()).select_from(keys).where(*mine, state).scalar_subquery() for state in states]
@@ -200,7 +201,7 @@ def _conditions(
 ) -> Iterable[ColumnElement[bool]]:
     """What a key must be. `last` is its last use where a query has it beside the key."""
     if where.search is not None:
-        yield _found_by(where.search, where.searched_address)
+        yield _found_by(where.search, where.searched_address, in_sqlite=in_sqlite)
     if where.group is not None:
         yield keys.c.group_name == where.group
     if where.enabled is not None:
@@ -221,8 +222,11 @@ def _conditions(
         yield _in_state(where.state, now)
 
 
-def _found_by(text: str, address: str | None) -> ColumnElement[bool]:
-    ways = [keys.c.folded.contains(text.casefold(), autoescape=True), keys.c.id == text]
+def _found_by(text: str, address: str | None, *, in_sqlite: bool) -> ColumnElement[bool]:
+    part = text.casefold()
+    # SQLite's LIKE compares letter by letter, without case.
+    named = func.instr(keys.c.folded, part) > 0 if in_sqlite else keys.c.folded.contains(part, autoescape=True)
+    ways = [named, keys.c.id == text]
     if address is not None:
         ways.append(keys.c.id.in_(select(last_used.c.key_id).where(last_used.c.address == address)))
     return or_(*ways)

@@ -102,7 +102,7 @@ async def test_keys_that_are_near_a_limit_are_found_the_fullest_first(at: Visito
         return re.findall(r'class="name" href="[^"]+">([^<]+)<', at.page.text)
 
     assert await names("/?state=near") == ["prod-full", "prod-most", "prod-some"]
-    assert "Of the 500 keys used last: those with 80% or more of a limit used." in at.words
+    assert "Of the 250 keys used last: those with 80% or more of a limit used." in at.words
     assert '<option value="near" selected>Near a limit</option>' in at.page.text
     assert await names("/?state=near&sort=name") == ["prod-full", "prod-most", "prod-some"]
     assert await names("/?state=near&sort=-name") == ["prod-some", "prod-most", "prod-full"]

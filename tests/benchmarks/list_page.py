@@ -79,6 +79,7 @@ async def _ways(there: Register) -> dict[str, dict[str, str]]:
         ways[f"far within, by {sort}"] = {"sort": sort, "after": cursor(standing(listed, order), order)}
     ways |= {f"group {group}": {"group": group} for group in (busy, quiet)}
     ways |= {f"state {state}": {"state": state} for state in ("active", "disabled", "expired", "expiring", "endless")}
+    ways["near a limit"] = {"state": "near"}
     ways["not used for 90 days"] = {"state": "unused", "sort": "last_used"}
     ways |= {f"environment {name}": {"env": name} for name in ("production", "test", "none")}
     ways |= {f"owner {owner}": {"owner": owner} for owner in ("owner-0", "owner-200")}
@@ -87,6 +88,7 @@ async def _ways(there: Register) -> dict[str, dict[str, str]]:
         "search, one name": {"q": name},
         "search, last four": {"q": hint},
         "search, an id": {"q": sample["id"]},
+        "search, an address": {"q": "203.0.113.7"},
         "search, nothing found": {"q": "no such key"},
         "search and group": {"q": "billing", "group": busy},
         "search, state, environment, by name": {
