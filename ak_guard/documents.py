@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ak_guard.records import ApiKey, Group
     from ak_guard.status import Status
     from ak_guard.tokens import AdminToken
-    from ak_guard.usage import LastUsed, Place, UsageRecord, UsageSummary
+    from ak_guard.usage import Anomaly, LastUsed, Place, UsageRecord, UsageSummary
 
 State = Literal["active", "disabled", "expired"]
 
@@ -124,6 +124,10 @@ def admin_token(token: AdminToken, now: datetime) -> dict[str, Any]:
         "created_at": iso(token.created_at),
         "expires_at": iso(token.expires_at),
     }
+
+
+def anomaly(found: Anomaly) -> dict[str, Any]:
+    return {**asdict(found), "at": iso(found.at), "text": found.text}
 
 
 def usage(found: UsageSummary) -> dict[str, Any]:

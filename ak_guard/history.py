@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from ak_guard import inputs
@@ -9,11 +10,11 @@ from ak_guard.audit import AuditFilter
 from ak_guard.backends.base import KeepsAudit, ReadsUsage
 from ak_guard.errors import ConfigurationError, NotFound
 from ak_guard.usage.anomalies import anomalies, is_new_network, known_networks
+from ak_guard.usage.learned import learned_addresses
 from ak_guard.usage.summaries import DAY, Period
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from datetime import datetime
 
     from ak_guard.audit import AuditEntry
     from ak_guard.backends.base import KeyStore
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     Moment = datetime | str
 
 _USUAL_SECONDS: Final = 7 * DAY
+_LEARNED_SECONDS: Final = 30 * DAY
 
 
 class History:
@@ -131,6 +133,19 @@ class History:
             for key_id, calls in before.items()
             if is_new_network(used[key_id].last_used_ip or "", calls, used[key_id].key.metadata)
         )
+
+    async def learned_addresses(self, key_id: str, *, since: Moment | float | None = None) -> Sequence[str]:
+        """An allow list for a key, out of where its calls came from since then (30 days without it).
+
+        Networks that it first came from within the last day are left out once it has others, unless they are said to be
+        its own.
+        """
+        now = self._clock()
+        begin = now - _LEARNED_SECONDS if since is None else inputs.moment("since", since)
+        key = await self.backend.get(inputs.key_id(key_id))
+        told = await self._usage().usage(key.id, Period.of(begin, None, "hour", now))
+        news = datetime.fromtimestamp(now - DAY, UTC)
+        return learned_addresses(told, news=news, ours=known_networks(key.metadata))
 
     async def _known_networks(self, key_id: str) -> tuple[str, ...]:
         try:

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 
 from ak_guard.admin.api_deeds import deed_routes
 from ak_guard.admin.api_groups import group_routes
-from ak_guard.admin.api_happened import happened_routes, token_routes
+from ak_guard.admin.api_happened import happened_routes, token_routes, worker_routes
 from ak_guard.admin.api_keys import key_routes
 from ak_guard.admin.door import FAILURES, Door
 from ak_guard.admin.faults import add_faults, documented, wrong
@@ -75,7 +75,8 @@ def admin_app(keys: KeyManager, *, tokens: AdminTokens | None = None, failure_li
         responses=_ERRORS,
         redirect_slashes=False,
     )
-    routers = [make(keys, known) for make in (key_routes, deed_routes, group_routes, happened_routes, token_routes)]
+    makers = (key_routes, deed_routes, group_routes, happened_routes, worker_routes, token_routes)
+    routers = [make(keys, known) for make in makers]
     for router in routers:
         api.include_router(router)
     add_faults(api, routers, name="the admin API")

@@ -214,6 +214,10 @@ class AuditQuery(Query):
     before: Annotated[int, Field(ge=1, le=2**53), BeforeValidator(_whole)] | None = None
 
 
+class Since(Query):
+    since: Moment | None = None
+
+
 class UsageQuery(Query):
     since: Moment | None = None
     until: Moment | None = None

@@ -17,9 +17,8 @@ from ak_guard.notation import iso
 
 
 def happened_routes(keys: KeyManager, tokens: AdminTokens) -> APIRouter:
-    """The audit trail, usage, single requests and running workers."""
+    """The audit trail, usage, what stands out in it, and single requests."""
     routes = APIRouter(tags=["what happened"])
-    viewer = Annotated[Visit, Depends(visitor(keys, tokens, "view"))]
     searcher = Annotated[Visit, Depends(visitor(keys, tokens, "view", query=True))]
 
     @routes.get("/audit", response_model=told.Audit)
@@ -42,6 +41,17 @@ def happened_routes(keys: KeyManager, tokens: AdminTokens) -> APIRouter:
         """What this key did, by hour or day, by code, address and route; also one that was deleted."""
         return answer(documents.usage(await visit.keys.usage(key_id, **given(which))))
 
+    @routes.get("/keys/{key_id}/anomalies", response_model=told.Anomalies)
+    async def anomalies(visit: searcher, key_id: str, which: Annotated[asked.Since, Query()]) -> Response:
+        """What stands out in the use of this key since then (24 hours without it), beside the week before."""
+        found = await visit.keys.anomalies(key_id, **given(which))
+        return answer({"anomalies": [documents.anomaly(one) for one in found]})
+
+    @routes.get("/keys/{key_id}/learned-addresses", response_model=told.Addresses)
+    async def learned_addresses(visit: searcher, key_id: str, which: Annotated[asked.Since, Query()]) -> Response:
+        """An allow list for this key, out of where its calls came from since then (30 days without it)."""
+        return answer({"addresses": list(await visit.keys.learned_addresses(key_id, **given(which)))})
+
     @routes.get("/records", response_model=told.Records)
     async def records(visit: searcher, which: Annotated[asked.RecordsQuery, Query()]) -> Response:
         """Single requests, newest first. `next` is `before` of the page behind this one."""
@@ -51,6 +61,15 @@ def happened_routes(keys: KeyManager, tokens: AdminTokens) -> APIRouter:
     async def key_records(visit: searcher, key_id: str, which: Annotated[asked.RecordsQuery, Query()]) -> Response:
         """Single requests of this key, newest first."""
         return await _records(visit, key_id, which)
+
+    return routes
+
+
+def worker_routes(keys: KeyManager, tokens: AdminTokens) -> APIRouter:
+    """Who guards with these keys, and whether they follow."""
+    routes = APIRouter(tags=["workers"])
+    viewer = Annotated[Visit, Depends(visitor(keys, tokens, "view"))]
+    searcher = Annotated[Visit, Depends(visitor(keys, tokens, "view", query=True))]
 
     @routes.get("/workers", response_model=told.Workers)
     async def workers(visit: viewer) -> Response:

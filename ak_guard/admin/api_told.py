@@ -212,6 +212,27 @@ class Usage(Told):
     routes: list[Place]
 
 
+class Anomaly(Told):
+    """`seen` is what was measured, `usual` the same measure as it was in the week before."""
+
+    kind: Literal["new_network", "velocity", "spread", "refusals"]
+    at: str
+    subject: str
+    seen: float
+    usual: float
+    calls: int
+    cost: int
+    text: str
+
+
+class Anomalies(Told):
+    anomalies: list[Anomaly]
+
+
+class Addresses(Told):
+    addresses: list[str]
+
+
 class Record(Told):
     id: str
     at: str

@@ -11,7 +11,7 @@ from ak_guard.backends.workers import Confirmation
 from ak_guard.cli import ask, exits, issue, show, workers
 from ak_guard.cli.desk import AsJson, Db, Desk, examples
 from ak_guard.cli.find import find_key, find_keys
-from ak_guard.cli.options import CustomKey, KeyId, KeyIds, Yes
+from ak_guard.cli.options import CustomKey, KeyId, KeyIds, Yes, moment
 from ak_guard.cli.workers import Timeout, Wait
 from ak_guard.errors import InputError
 from ak_guard.explain import Explanation
@@ -163,6 +163,39 @@ def known(
     desk.answer({"key": documents.key(changed, desk.now)}, f"{said} {changed.name} ({changed.id})")
 
 
+def learn(
+    context: typer.Context,
+    key: KeyId,
+    since: Annotated[
+        str, typer.Option(metavar="TIME", help="Look so far back: a duration, or 2027-01-31T12:00:00Z.")
+    ] = "30d",
+    apply: Annotated[bool, typer.Option("--apply", help="Let in only these from now on.")] = False,
+    db: Db = None,
+    as_json: AsJson = False,
+) -> None:
+    """Propose an allow list out of where the calls of a key came from."""
+    desk = Desk(context, db, as_json)
+    begin = moment("--since", since, desk.now)
+
+    async def work(manager: KeyManager) -> tuple[ApiKey, list[str]]:
+        found = await find_key(manager, key)
+        addresses = list(await manager.learned_addresses(found.id, since=begin))
+        if apply and not addresses:
+            raise InputError("--apply", f"no call of {found.name} was admitted since then; an empty list lets all in")
+        if apply:
+            found = await manager.update(found.id, allow_ips=addresses, version=version_of(found))
+        return found, addresses
+
+    found, addresses = desk.run(work)
+    document = {"key": documents.key(found, desk.now), "addresses": addresses, "applied": apply}
+    desk.answer(document, "\n".join(addresses) or "No call was admitted since then.")
+    if apply:
+        desk.note(f"{found.name} ({found.id}) lets in only these.")
+        desk.note_delay()
+    elif addresses:
+        desk.note("Nothing was changed; with --apply the key lets in only these.")
+
+
 def explain(
     context: typer.Context,
     key: Annotated[
@@ -212,6 +245,7 @@ def add_to(keys: typer.Typer) -> None:
     keys.command(epilog=examples("keys known prod-api 203.0.113.0/24", "keys known prod-api 203.0.113.0/24 --forget"))(
         known
     )
+    keys.command(epilog=examples("keys learn prod-api", "keys learn prod-api --since 7d --json"))(learn)
     keys.command(
         epilog=examples(
             "keys explain prod-api --ip 203.0.113.7 --method POST --path /v1/chat/completions --cost 20",

@@ -21,7 +21,7 @@ from ak_guard.errors import InputError
 from ak_guard.inputs import MAX_PAGE
 from ak_guard.manager import KeyManager
 from ak_guard.records import ApiKey
-from ak_guard.usage import LastUsed, UsageRecord, UsageSummary
+from ak_guard.usage import Anomaly, LastUsed, UsageRecord, UsageSummary
 
 Since = Annotated[
     str | None, typer.Option("--since", metavar="TIME", help="From when on: 2027-01-31T12:00:00Z, or 3h, 7d ago.")
@@ -61,22 +61,24 @@ def usage(
 
     async def work(
         manager: KeyManager,
-    ) -> tuple[ApiKey | None, UsageSummary, LastUsed | None, Sequence[UsageRecord]]:
+    ) -> tuple[ApiKey | None, UsageSummary, LastUsed | None, Sequence[UsageRecord], Sequence[Anomaly]]:
         found = None if key is None else await find_key(manager, key)
         owner = "" if unknown else None if found is None else found.id
         summary = await manager.usage(owner, since=begin, until=end, bucket=by.value)
         last = {} if found is None else await manager.last_used([found.id])
         single = await manager.records(owner, since=begin, code=code, limit=records) if records else []
-        return found, summary, None if found is None else last.get(found.id), single
+        unusual = [] if found is None else await manager.anomalies(found.id)
+        return found, summary, None if found is None else last.get(found.id), single, unusual
 
-    found, summary, last, single = desk.run(work)
+    found, summary, last, single, unusual = desk.run(work)
     document = {
         "key": None if found is None else documents.key(found, desk.now),
         "last_used": None if last is None else documents.last_used(last),
         **documents.usage(summary),
         "records": [documents.record(one) for one in single],
+        "anomalies": [documents.anomaly(one) for one in unusual],
     }
-    desk.answer(document, *show_happened.usage(found, summary, last, single, desk.now))
+    desk.answer(document, *show_happened.usage(found, summary, last, single, unusual, desk.now))
 
 
 def audit(

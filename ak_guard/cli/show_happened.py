@@ -22,15 +22,21 @@ if TYPE_CHECKING:
     from ak_guard.audit import AuditEntry
     from ak_guard.leaks import LeakReport
     from ak_guard.records import ApiKey
-    from ak_guard.usage import Bucket, LastUsed, Place, UsageRecord, UsageSummary
+    from ak_guard.usage import Anomaly, Bucket, LastUsed, Place, UsageRecord, UsageSummary
 
 _PLACES: Final = 20
 _LONGEST_VALUE: Final = 60
 
 
 def usage(
-    key: ApiKey | None, found: UsageSummary, last: LastUsed | None, records: Sequence[UsageRecord], now: datetime
+    key: ApiKey | None,
+    found: UsageSummary,
+    last: LastUsed | None,
+    records: Sequence[UsageRecord],
+    unusual: Sequence[Anomaly],
+    now: datetime,
 ) -> Iterator[RenderableType]:
+    """`unusual` is what stands out in the last 24 hours."""
     if key is not None:
         used = "never used" if last is None else f"last used {words.distance(last.at, now)} from {last.ip or 'unknown'}"
         yield Text.assemble(name_of(key), f" {key.id}: {used}")
@@ -38,6 +44,8 @@ def usage(
         f"{found.calls} calls, {found.refused} refused, {found.cost} units since {stamp(found.since)}"
         f"{_codes(found.by_code)}"
     )
+    for anomaly in unusual:
+        yield Text(f"unusual: {anomaly.text}", style="bold yellow")
     if found.calls:
         yield _buckets(found.buckets)
         yield _places("Address", found.addresses, now)

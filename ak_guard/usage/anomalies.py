@@ -22,8 +22,8 @@ Kind = Literal["new_network", "velocity", "spread", "refusals"]
 #: The field of a key's metadata under which these are kept, as a list of `203.0.113.0/24`.
 KNOWN_NETWORKS: Final = "known_networks"
 
-# Fewer calls than this are no habit that anything could differ from.
-_HABIT_CALLS: Final = 20
+#: Fewer calls than this are no habit that anything could differ from.
+HABIT_CALLS: Final = 20
 _HABIT_HOURS: Final = 6
 # Spending is unusual from so many times the usual hour on, and never below so many units.
 _TIMES: Final = 5.0
@@ -74,7 +74,7 @@ class Anomaly:
 
 def anomalies(recent: UsageSummary, usual: UsageSummary) -> tuple[Anomaly, ...]:
     """What stands out in `recent` beside `usual`, the time before it; both of one key and by the hour."""
-    if usual.calls < _HABIT_CALLS:
+    if usual.calls < HABIT_CALLS:
         return ()
     found = [
         *_new_networks(recent, usual),
@@ -111,7 +111,7 @@ def is_new_network(address: str, before: Mapping[str, int], metadata: Mapping[st
 
     `metadata` is the key's own, in which networks may be named that are no news.
     """
-    if sum(before.values()) < _HABIT_CALLS:
+    if sum(before.values()) < HABIT_CALLS:
         return False
     network = network_of(address)
     return network not in map(network_of, before) and network not in known_networks(metadata)

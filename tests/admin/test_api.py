@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +15,7 @@ from ak_guard.admin import AdminTokens, admin_app, serve_app
 from ak_guard.admin.bodies import MAX_BODY
 from ak_guard.admin.door import FAILURES
 from ak_guard.backends import MemoryBackend, SQLBackend
+from ak_guard.usage import UsageRecord
 from tests.support import bearer, client_for, running
 
 if TYPE_CHECKING:
@@ -107,6 +109,24 @@ async def test_a_leaked_key_is_replaced(api: AsyncClient) -> None:
     replacement = report["report"]["replacement"]
     assert replacement["replaces"] == key["id"]
     assert (await api.get(f"/keys/{key['id']}")).json()["key"]["replaced_by"] == replacement["id"]
+
+
+async def test_what_stands_out_and_an_allow_list_are_told(api: AsyncClient, keys: KeyManager) -> None:
+    key, _ = await made(api)
+    assert isinstance(keys.backend, MemoryBackend)
+    now = time.time()
+    calls = [(now - 2 * 86_400 + second, "203.0.113.7") for second in range(20)] + [(now, "198.51.100.9")]
+    records = [UsageRecord(at, key["id"], "default", ip, "GET", "/", 200, "admitted", 1, 0.1) for at, ip in calls]
+    await keys.backend.add_usage("standing out", records)
+    (found,) = (await api.get(f"/keys/{key['id']}/anomalies")).json()["anomalies"]
+    assert (found["kind"], found["subject"], found["calls"]) == ("new_network", "198.51.100.0/24", 1)
+    assert "a network this key never came from" in found["text"]
+    learned = await api.get(f"/keys/{key['id']}/learned-addresses", params={"since": "2026-01-01T00:00:00Z"})
+    assert (learned.status_code, fields(learned)) == (422, ["since"])
+    learned = await api.get(f"/keys/{key['id']}/learned-addresses")
+    assert learned.json() == {"addresses": ["203.0.113.7"]}
+    listed = (await api.get("/keys", params={"search": "198.51.100.9"})).json()["keys"]
+    assert [(row["id"], row["new_network"]) for row in listed] == [(key["id"], True)]
 
 
 async def test_two_editors_do_not_overwrite_each_other(api: AsyncClient) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -178,6 +179,27 @@ async def test_a_list_that_locks_out_recent_callers_is_saved_only_when_forced(at
     assert (await at.keys.get(issued.key.id)).allow_ips == ()
     await at.send(f"/keys/{issued.key.id}/edit", {**fields, "force": "1"})
     assert (await at.keys.get(issued.key.id)).allow_ips == ("10.0.0.0/8",)
+
+
+async def test_the_list_of_addresses_is_learned_from_who_called_and_saved_by_the_reader(at: Visitor) -> None:
+    issued = await at.keys.create("prod-api")
+    path = f"/keys/{issued.key.id}/edit"
+    async with client_for(ApiKeyMiddleware(echo_app(), backend=at.keys.backend, usage=True, clock=at.clock)) as app:
+        await app.get("/", headers=bearer(issued.secret))
+        await at.usage_written(issued.key.id, calls=1)
+    filled = '<textarea class="mono" id="allow_ips" name="allow_ips" rows="2"'
+    await at.go(f"{path}?allow=learned")
+    assert re.search(rf"{filled}[^>]*>203.0.113.10</textarea>", at.page.text)
+    await at.go(path)
+    assert re.search(rf"{filled}[^>]*></textarea>", at.page.text)
+    fields = {"name": "prod-api", "expires": "never", "quota": "77", "lock": at.lock}
+    await at.send(path, {**fields, "do": "learned"})
+    assert re.search(rf"{filled}[^>]*>203.0.113.10</textarea>", at.page.text)
+    # What was typed stays, and nothing is saved by it.
+    assert 'value="77"' in at.page.text
+    assert (await at.keys.get(issued.key.id)).allow_ips == ()
+    await at.send(path, {**fields, "allow_ips": "203.0.113.10"})
+    assert (await at.keys.get(issued.key.id)).allow_ips == ("203.0.113.10",)
 
 
 async def test_the_note_of_where_a_key_is_kept_never_holds_the_key(at: Visitor) -> None:

@@ -145,12 +145,36 @@ def test_list_tells_when_and_from_where_keys_were_used(cli: Cli) -> None:
     assert "never" in shown
     assert "new network" in shown
 
+    told = cli.json("usage", "prod-used")["anomalies"]
+    assert [(one["kind"], one["subject"]) for one in told] == [("new_network", "198.51.100.0/24")]
+    assert "unusual: 1 calls" in cli.ok("usage", "prod-used").stdout
+    assert cli.ok("keys", "learn", "prod-used").stdout == "203.0.113.7\n"
     cli.ok("keys", "known", "prod-used", "198.51.100.9/24")
     assert cli.show("prod-used")["key"]["metadata"] == {"known_networks": ["198.51.100.0/24"]}
     assert not cli.json("keys", "list", "--search", "198.51.100.9")["keys"][0]["new_network"]
     cli.ok("keys", "known", "prod-used", "198.51.100.0/24", "--forget")
     assert cli.show("prod-used")["key"]["metadata"] == {"known_networks": []}
     assert cli.json("keys", "list", "--search", "198.51.100.9")["keys"][0]["new_network"]
+
+
+def test_an_allow_list_is_learned_from_calls_and_applied_when_it_is_said(cli: Cli) -> None:
+    _, made = cli.create("prod-api")
+    result = cli.run("keys", "learn", "prod-api", "--apply")
+    assert result.exit_code == 2
+    assert "no call of prod-api was admitted since then" in result.stderr
+
+    async def record() -> None:
+        backend = SQLBackend(cli.url)
+        await backend.start()
+        await backend.add_usage("one", [_call(made["id"], time.time() - 60, f"203.0.113.{last}") for last in (7, 8)])
+        await backend.aclose()
+
+    asyncio.run(record())
+    assert cli.json("keys", "learn", "prod-api")["addresses"] == ["203.0.113.7", "203.0.113.8"]
+    assert cli.show("prod-api")["key"]["allow_ips"] == []
+    assert cli.json("keys", "learn", "prod-api", "--since", "1s")["addresses"] == ["203.0.113.7", "203.0.113.8"]
+    assert cli.json("keys", "learn", "prod-api", "--apply")["applied"]
+    assert sorted(cli.show("prod-api")["key"]["allow_ips"]) == ["203.0.113.7", "203.0.113.8"]
 
 
 def _call(key_id: str, at: float, ip: str) -> UsageRecord:

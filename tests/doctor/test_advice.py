@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 
 from ak_guard import ApiKey, Group
+from ak_guard.backends.documents import VERSION
+from ak_guard.backends.http.address import is_open_wire
+from ak_guard.backends.http.condition import Condition as ServiceCondition
 from ak_guard.backends.workers import Confirmation, Worker
 from ak_guard.cli.run import defaults
 from ak_guard.database.condition import Condition
-from ak_guard.doctor import setup, store
+from ak_guard.doctor import service, setup, store
 from ak_guard.doctor.finding import Finding, Severity
 from ak_guard.doctor.keys import advice
 from ak_guard.records import parse_limits
@@ -137,6 +140,23 @@ def test_workers_that_count_apart_are_told(workers: list[Worker], code: str | No
 )
 def test_callers_that_all_come_from_one_private_address_are_told(addresses: list[str | None], told: bool) -> None:
     assert [finding.code for finding in store.callers(addresses)] == (["one_private_address"] if told else [])
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("https://keys.internal", False),
+        ("http://localhost:9000", False),
+        ("http://127.0.0.1:9000", False),
+        ("http://[::1]:9000", False),
+        ("http://keys.internal", True),
+        ("http://10.0.0.5:9000", True),
+    ],
+)
+def test_a_service_token_that_can_be_read_on_the_way_is_told(url: str, told: bool) -> None:
+    found = ServiceCondition(VERSION, lets_in=True, follows=True, counts=True, open_wire=is_open_wire(url))
+    findings = service.service(found, counts_elsewhere=False)
+    assert _found(*findings) == ([("warning", "open_wire")] if told else [])
 
 
 def test_workers_that_lag_are_told_with_what_they_may_still_do() -> None:

@@ -7,9 +7,9 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, PlainTextResponse
 
-from ak_guard import ApiKeyMiddleware, BudgetError, KeyManager
+from ak_guard import ApiKeyMiddleware, BackendError, BudgetError, KeyManager
 from ak_guard.backends import HTTPBackend, MemoryBackend
 from ak_guard.budgets import Ask, Change, Lease, Leases, Window
 from ak_guard.keys import mint
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from httpx2 import AsyncClient
+    from starlette.types import Receive, Scope, Send
 
     from ak_guard.budgets import MultiWindowSupport
     from ak_guard.testing import ManualClock
@@ -202,6 +203,30 @@ async def test_what_may_not_be_done_twice_is_sent_once(tap: Tap, store: MultiWin
     with pytest.raises(BudgetError, match="key service failed"):
         await store.restart("key/a", [HOUR])
     assert tap.calls["/v1/restart"] == 1
+
+
+async def test_the_second_try_comes_a_moment_later_and_not_at_the_same_moment_for_all(
+    tap: Tap, backend: HTTPBackend
+) -> None:
+    arrivals: list[float] = []
+
+    async def fails(scope: Scope, receive: Receive, send: Send) -> None:
+        arrivals.append(time.monotonic())
+        await PlainTextResponse("not now", 503)(scope, receive, send)
+
+    pauses = []
+    for number in range(8):
+        tap.instead["/v1/resolve"] = fails
+        with pytest.raises(BackendError):
+            await backend.find(bytes([number]) * 32)
+        first, second = arrivals[-2:]
+        pauses.append(second - first)
+        # A good answer in between: it is not yet taken to be away.
+        del tap.instead["/v1/resolve"]
+        assert await backend.find(bytes([number]) * 32) is None
+    assert len(arrivals) == 16
+    assert min(pauses) >= 0.01
+    assert max(pauses) - min(pauses) > 0.004
 
 
 async def test_a_refusal_is_an_answer_and_not_asked_for_again(tap: Tap, store: MultiWindowSupport) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
 
 from ak_guard.admin.console.create import error_head
 from ak_guard.admin.console.draft import Problem, draft_from, draft_of, metadata_with, read, with_address
@@ -11,7 +11,7 @@ from ak_guard.admin.console.fields import fields_of
 from ak_guard.admin.console.lockout import locked_out
 from ak_guard.admin.console.problems import problem_words
 from ak_guard.admin.console.visit import Note
-from ak_guard.errors import Conflict, InputError
+from ak_guard.errors import ConfigurationError, Conflict, InputError
 from ak_guard.versions import version_of
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from ak_guard.records import ApiKey
 
 
+_LEARNED: Final = "learned"
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
     """One field that is saved otherwise than it stands in the form."""
@@ -36,9 +39,12 @@ class Difference:
 
 
 async def show(visit: Visit) -> Response:
-    """The form with what is saved."""
+    """The form with what is saved, and with `?allow=learned` the addresses filled in that called lately."""
     key = await visit.keys.get(visit.request.path_params["key_id"])
-    return await _form(visit, key, draft_of(key, visit.tongue), lock=version_of(key))
+    draft = draft_of(key, visit.tongue)
+    if visit.asked("allow") == _LEARNED:
+        draft = await _with_learned(visit, key, draft)
+    return await _form(visit, key, draft, lock=version_of(key))
 
 
 async def act(visit: Visit) -> Response:
@@ -47,6 +53,8 @@ async def act(visit: Visit) -> Response:
     draft, lock = draft_from(visit.form), visit.given("lock")
     if visit.given("do") == "add-mine" and visit.client:
         return await _form(visit, key, with_address(draft, visit.client), lock=lock)
+    if visit.given("do") == _LEARNED:
+        return await _form(visit, key, await _with_learned(visit, key, draft), lock=lock)
     rules = read(draft, visit.tongue, peppered=visit.keys.backend.peppered, current=key)
     if rules.problems:
         return await _form(visit, key, draft, lock=lock, problems=rules.problems)
@@ -68,6 +76,15 @@ async def act(visit: Visit) -> Response:
         return await _form(visit, key, draft, lock=lock, problems=[problem])
     head = visit.tongue.say("Saved. Running apps follow within a second.")
     return visit.go(f"/keys/{key.id}", Note("good", head))
+
+
+async def _with_learned(visit: Visit, key: ApiKey, draft: Draft) -> Draft:
+    """The draft with the addresses allowed from which the key is called; as it is where that is not known."""
+    try:
+        addresses = await visit.keys.learned_addresses(key.id)
+    except ConfigurationError:
+        return draft
+    return replace(draft, allow_ips="\n".join(addresses)) if addresses else draft
 
 
 async def _overtaken(visit: Visit, key: ApiKey, draft: Draft) -> Response:
