@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from ak_guard.address import IPSet
+from ak_guard.canary import CANARY_GROUP, lets_nobody_in
 from ak_guard.errors import InputError
 from ak_guard.paths import Routes
 from ak_guard.records import Denial
@@ -101,13 +102,14 @@ def _utc(moment: datetime) -> datetime:
 
 
 class GroupRules:
-    """The rules of a key's group, and whether this service lets the group in."""
+    """The rules of a key's group, and whether this service lets the group in. `is_canary`: see `canary.py`."""
 
-    __slots__ = ("let_in", "name", "routes")
+    __slots__ = ("is_canary", "let_in", "name", "routes")
 
     def __init__(self, name: str, group: Group | None, service: ServiceRules) -> None:
         self.name: str = name
         self.let_in: bool = group is not None and group.enabled and service.lets_in_group(name)
+        self.is_canary: bool = name == CANARY_GROUP and lets_nobody_in([group])
         self.routes: Routes = Routes(() if group is None else group.routes)
 
 
@@ -140,6 +142,11 @@ def check_group(rules: GroupRules, route: Route) -> Denial | None:
     if not rules.routes.allow(route):
         return Denial("group_not_allowed", f"The group {rules.name!r} of this API key may not use this route.")
     return None
+
+
+def check_canary(rules: GroupRules) -> Denial | None:
+    """Is it no key that nobody should have? For paths at which else the group does not matter."""
+    return wrong_group(rules.name) if rules.is_canary else None
 
 
 def wrong_group(name: str) -> Denial:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 from urllib.parse import unquote_to_bytes
 
@@ -11,7 +12,7 @@ from ak_guard.keys import MAX_KEY_BYTES
 from ak_guard.records import Denial
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, MutableMapping
+    from collections.abc import Callable, MutableMapping
 
     Scope = MutableMapping[str, Any]
 
@@ -187,6 +188,8 @@ class KeyFinder:
     def __init__(self, extractors: Iterable[str | Extractor] | None = None, *, forward_key: bool = True) -> None:
         if isinstance(extractors, str):
             raise ConfigurationError(f"extractors: {extractors!r} must be a list, such as [{extractors!r}]")
+        if extractors is not None and not isinstance(extractors, Iterable):
+            raise ConfigurationError(f"extractors: {extractors!r} must be a list, such as ['bearer']")
         places = [_extractor(word) for word in (DEFAULT_EXTRACTORS if extractors is None else extractors)]
         if not places:
             raise ConfigurationError(f"extractors: the list is empty, so no key could be found; name {_WORDS}")

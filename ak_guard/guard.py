@@ -14,6 +14,7 @@ from ak_guard.budgets.receipt import Receipt, Shortage
 from ak_guard.budgets.slots import Full
 from ak_guard.budgets.take import take, take_at_once, take_locally
 from ak_guard.errors import BackendError, BudgetError, ConfigurationError
+from ak_guard.notation import MAX_AMOUNT
 from ak_guard.paths import route_of
 from ak_guard.records import Admission, Denial
 
@@ -179,6 +180,7 @@ class Guard:
             self._service.check(case.client)
             or checks.check_secret(resolved.rules, case.now)
             or checks.check_address(resolved.rules, case.client)
+            or checks.check_canary(resolved.group_rules)
         )
         return case
 
@@ -240,10 +242,10 @@ def misconfigured() -> Denial:
 
 
 def cost_of(cost: Callable[[Scope], int], scope: Scope) -> int:
-    """What this request costs, in units. Raises `ValueError` for anything but a whole number from 0 up."""
+    """What this request costs, in units. Raises `ValueError` for anything but a whole number from 0 to `MAX_AMOUNT`."""
     value = cost(scope)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError(f"cost: {value!r} must be a whole number from 0 up")
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_AMOUNT:
+        raise ValueError(f"cost: {value!r} must be a whole number from 0 to {MAX_AMOUNT}")
     return value
 
 

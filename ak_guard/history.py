@@ -9,7 +9,7 @@ from ak_guard import inputs
 from ak_guard.audit import AuditFilter
 from ak_guard.backends.base import KeepsAudit, ReadsUsage
 from ak_guard.errors import ConfigurationError, NotFound
-from ak_guard.usage.anomalies import anomalies, is_new_network, known_networks
+from ak_guard.usage.anomalies import anomalies, is_among, is_new_network, known_networks
 from ak_guard.usage.learned import learned_addresses
 from ak_guard.usage.summaries import DAY, Period
 
@@ -117,7 +117,7 @@ class History:
         known, usage = inputs.key_id(key_id), self._usage()
         found = anomalies(await usage.usage(known, recent), await usage.usage(known, usual))
         ours = await self._known_networks(known) if found else ()
-        return tuple(one for one in found if one.kind != "new_network" or one.subject not in ours)
+        return tuple(one for one in found if one.kind != "new_network" or not is_among(one.subject, ours))
 
     async def new_networks(self, listed: Iterable[ListedKey]) -> frozenset[str]:
         """The ids of those keys that were last used from a network which is new to them, as `anomalies` tells it."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ak_guard.address import IPSet
 from ak_guard.errors import InputError, NotFound
+from ak_guard.keys import holds_key
 from ak_guard.notation import MAX_AMOUNT, parse_duration
 from ak_guard.records import DEFAULT_GROUP, Limit, checked_text, parse_limits, whole
 
@@ -33,7 +34,7 @@ def key_id(text: str) -> str:
 
 
 def name(value: object) -> str:
-    return checked_text("name", value)
+    return _no_key("name", checked_text("name", value))
 
 
 def group(value: object) -> str:
@@ -41,7 +42,14 @@ def group(value: object) -> str:
 
 
 def owner(value: object) -> str | None:
-    return None if value is None else checked_text("owner", value)
+    return None if value is None else _no_key("owner", checked_text("owner", value))
+
+
+def _no_key(field: str, text: str) -> str:
+    """A text that everybody may read: a key pasted by mistake must not stand there. It is not repeated either."""
+    if holds_key(text):
+        raise InputError(field, "looks like the text of a key, which is kept nowhere; write something else")
+    return text
 
 
 def flag(field: str, value: object) -> bool:
@@ -84,6 +92,7 @@ def metadata(value: Mapping[str, Any] | None) -> dict[str, Any]:
         json.dumps(dict(value), ensure_ascii=False).encode()
     except (TypeError, ValueError):
         raise InputError("metadata", "must be a mapping that JSON can hold") from None
+    _no_key("metadata", text)
     if len(text) > _MAX_METADATA_BYTES:
         raise InputError("metadata", f"must fit into {_MAX_METADATA_BYTES} bytes of JSON")
     loaded: dict[str, Any] = json.loads(text)
@@ -101,7 +110,7 @@ def expiry(at: datetime | str | None, within: str | timedelta | None, now: float
 
 def moment(field: str, value: datetime | str | float) -> float:
     """Seconds since the epoch from a datetime, ISO text or seconds."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return float(value)
     return _datetime(field, value).timestamp()
 

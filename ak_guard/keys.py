@@ -56,6 +56,11 @@ def holds_minted(text: str) -> bool:
     return _MINTED.search(text.encode(errors="replace")) is not None
 
 
+def holds_key(text: str) -> bool:
+    """Whether a minted key stands somewhere in this, with the right checksum: no other text looks like that."""
+    return any(is_well_formed(found.group()) for found in _MINTED.finditer(text.encode(errors="replace")))
+
+
 def is_well_formed(text: bytes) -> bool:
     """Whether `text` could be a key at all: visible ASCII and, where it looks minted, the right checksum."""
     if is_minted_shape(text):

@@ -146,7 +146,8 @@ class LeakReport:
 def variable_of(name: str) -> str:
     """A name for the environment, without the words that say which environment it is."""
     words = [word for word in re.split(r"[^A-Za-z0-9]+", name) if word and environment_of(word) is None]
-    variable = "_".join([*words, "API", "KEY"]).upper()
+    ending = ["KEY"] if words and words[-1].lower() == "api" else ["API", "KEY"]
+    variable = "_".join([*words, *ending]).upper()
     return f"KEY_{variable}" if variable[0].isdigit() else variable
 
 

@@ -32,7 +32,8 @@ UNUSED_DAYS: Final = 90
 #: When a key was last used is kept for a little longer than this.
 MOST_UNUSED_DAYS: Final = 365
 
-_LONGEST_TEXT: Final = 1_000
+# Name, hint and owner, of which some letters become three without case.
+_LONGEST_TEXT: Final = 2_000
 
 SortField = Literal["name", "created", "updated", "expires", "quota", "last_used"]
 
@@ -216,7 +217,7 @@ def rank(place: Place, order: Order) -> tuple[bool, str | float, str]:
 
 def cursor(place: Place, order: Order) -> str:
     """A place as text for whoever asks for the page beside it."""
-    text = json.dumps([str(order), *place], separators=(",", ":"))
+    text = json.dumps([str(order), *place], separators=(",", ":"), ensure_ascii=False)
     return base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
 
 

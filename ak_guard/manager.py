@@ -97,6 +97,8 @@ class KeyManager(Roster):
             raise InputError("prefix", f"{prefix!r} is that of admin tokens; choose another, such as ak")
         self._groups = {group.name: group for group in group_list(groups or outside.get("groups", ()))}
         self._actor = checked_text("actor", actor)
+        #: Groups that services define in their code, as this manager was told.
+        self.defined_groups: tuple[Group, ...] = tuple(self._groups.values())
         #: Where quotas are counted, and windows where no other storage is named.
         self.counters: MultiWindowSupport = self._quotas
         #: Seconds since the epoch.

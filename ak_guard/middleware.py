@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ak_guard.assembly import Assembly, assemble
 from ak_guard.budgets.receipt import Receipt
-from ak_guard.canary import CANARY_GROUP, CanaryAlarm
+from ak_guard.canary import CanaryAlarm
 from ak_guard.decisions import Watched, note
 from ak_guard.errors import AkGuardError, BudgetError, ConfigurationError, InputError
 from ak_guard.guard import misconfigured
@@ -199,6 +199,7 @@ class ApiKeyMiddleware:
             recorder = None
         elif assembly.holder is not None and scope in assembly.holder:
             case = await assembly.holder.answer(scope, receive, send)
+            self._look_for_canary(case)
             if case.denial is not None and recorder is not None:
                 note(recorder, case, scope, self._clock())
             return
@@ -264,9 +265,7 @@ class ApiKeyMiddleware:
         self, assembly: Assembly, case: Case, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Refuse; or let through whom report mode does not refuse and whom a guard around this one has let in."""
-        subject = case.subject
-        if subject is not None and subject.key.group == CANARY_GROUP and not subject.group_rules.let_in:
-            self._canaries.called(subject.key, None if case.client is None else case.client.text)
+        self._look_for_canary(case)
         if case.denial is not None and not self._is_only_reported(case.denial):
             case.status = assembly.replies.status(case.denial.code)
             fields = fields_of_refusal(case) if self._ratelimit else []
@@ -274,6 +273,10 @@ class ApiKeyMiddleware:
             return
         show_nobody(scope)
         await self.app(scope, receive, send if assembly.recorder is None else with_status(send, None, case))
+
+    def _look_for_canary(self, case: Case) -> None:
+        if case.subject is not None and case.subject.group_rules.is_canary:
+            self._canaries.called(case.subject.key, None if case.client is None else case.client.text)
 
     def _is_only_reported(self, denial: Denial) -> bool:
         return self._report and denial.code != "misconfigured"

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+#: Names that say environment and business, as examples.
+SUGGESTED_NAMES: Final = ("prod-api", "staging-web", "dev-local", "billing-worker", "customer-support-tool")
+
 DEFAULT_GROUP: Final = "default"
 
 # Exponents of two digits: Fraction("1e99999999") would compute for a minute.

@@ -194,8 +194,8 @@ class Which(Query):
         "name", "-name", "created", "-created", "updated", "-updated",
         "expires", "-expires", "quota", "-quota", "last_used", "-last_used",
     ] = "-created"  # fmt: skip
-    after: str | None = Field(None, max_length=2_000, description="`next` of the page before.")
-    before: str | None = Field(None, max_length=2_000, description="`previous` of the page after.")
+    after: str | None = Field(None, max_length=10_000, description="`next` of the page before.")
+    before: str | None = Field(None, max_length=10_000, description="`previous` of the page after.")
     limit: PageSize = 25
     status: Flag = Field(False, description="Also what is used of quota and windows.")
 

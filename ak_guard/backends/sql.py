@@ -61,6 +61,15 @@ _USAGE_KEPT: Final = "30d"
 _NEVER: Final[tuple[None, None]] = (None, None)
 
 
+def _peppers_outside() -> list[str]:
+    """Those of `AK_GUARD_PEPPER`, commas between."""
+    text = os.environ.get("AK_GUARD_PEPPER", "")
+    parts = [part.strip() for part in text.split(",")]
+    if text.strip() and not all(parts):
+        raise ConfigurationError("pepper: there is nothing before or behind a comma in AK_GUARD_PEPPER")
+    return [part for part in parts if part]
+
+
 class SQLBackend:
     """Keys, their digests, groups and budgets in one database. The schema keeps itself up to date.
 
@@ -86,8 +95,10 @@ class SQLBackend:
         usage_kept: str | timedelta | None = None,
     ) -> None:
         if pepper is None:
-            pepper = [part for part in os.environ.get("AK_GUARD_PEPPER", "").split(",") if part]
+            pepper = _peppers_outside()
         peppers = [pepper] if isinstance(pepper, str) else list(pepper)
+        if len(set(peppers)) < len(peppers):
+            raise ConfigurationError("pepper: the same one is given twice; name each once, the newest first")
         if any(len(part) < _LEAST_PEPPER for part in peppers):
             raise ConfigurationError(
                 f"pepper: each must have at least {_LEAST_PEPPER} characters; 32 random ones are good"

@@ -61,7 +61,7 @@ def counters_from(limits: Storage | MultiWindowSupport | str) -> MultiWindowSupp
         return Leases(limits, closes=False) if shared and not isinstance(limits, SpendsAtOnce) else limits
     if isinstance(limits, list | tuple) or (isinstance(limits, str) and "://" not in limits):
         raise ConfigurationError(
-            f"limits: {limits!r} must be a storage of `limits` or its URI: where windows are counted. "
+            "limits: must be a storage of `limits` or its URI, such as redis://host:6379/0: where windows are counted. "
             "The limits themselves belong to keys and groups"
         )
     if not isinstance(limits, str):

@@ -11,7 +11,7 @@ from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisClusterException
+from redis.exceptions import RedisClusterException, RedisError
 
 from ak_guard.errors import ConfigurationError
 
@@ -80,7 +80,7 @@ def _one_server(url: str) -> Redis:
         server: Redis = Redis.from_url(url, **_options())
         # Only here is an option of the URL seen that does not exist.
         server.connection_pool.make_connection()  # type: ignore[no-untyped-call]
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RedisError):
         raise ConfigurationError("limits: the URI of Redis cannot be read; write redis://host:6379/0") from None
     return server
 

@@ -16,9 +16,10 @@ from ak_guard.cli.workers import Timeout, Wait
 from ak_guard.errors import InputError
 from ak_guard.explain import Explanation
 from ak_guard.manager import CONFIRM_SECONDS, Issued, KeyManager
+from ak_guard.notation import stamp
 from ak_guard.records import ApiKey
 from ak_guard.status import Status
-from ak_guard.usage.anomalies import with_network
+from ak_guard.usage.anomalies import whole_network, with_network
 from ak_guard.versions import version_of
 
 
@@ -151,16 +152,18 @@ def known(
 ) -> None:
     """Say that a network is the caller's own, so that its first call is no news."""
     desk = Desk(context, db, as_json)
-    (normal,) = inputs.networks("network", [network])
+    normal = whole_network(inputs.networks("network", [network])[0])
 
     async def work(manager: KeyManager) -> ApiKey:
         found = await find_key(manager, key)
         metadata = with_network(found.metadata, normal, known=not forget)
+        if metadata == found.metadata:
+            return found
         return await manager.update(found.id, metadata=metadata, version=version_of(found))
 
     changed = desk.run(work)
-    said = f"{normal} is a stranger to" if forget else f"{normal} is kept as a network of"
-    desk.answer({"key": documents.key(changed, desk.now)}, f"{said} {changed.name} ({changed.id})")
+    said = "is a stranger to it again" if forget else "is kept as its own: calls from there are no news"
+    desk.answer({"key": documents.key(changed, desk.now)}, f"{changed.name} ({changed.id}): {normal} {said}")
 
 
 def learn(
@@ -188,7 +191,7 @@ def learn(
 
     found, addresses = desk.run(work)
     document = {"key": documents.key(found, desk.now), "addresses": addresses, "applied": apply}
-    desk.answer(document, "\n".join(addresses) or "No call was admitted since then.")
+    desk.answer(document, "\n".join(addresses) or f"No call was admitted since {stamp(begin or desk.now)}.")
     if apply:
         desk.note(f"{found.name} ({found.id}) lets in only these.")
         desk.note_delay()

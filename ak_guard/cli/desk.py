@@ -137,7 +137,7 @@ def _missing_file(manager: KeyManager) -> Path | None:
     """The absolute path of the SQLite file, where it is one and is not there yet."""
     url = getattr(getattr(manager.backend, "database", None), "url", None)
     # With `uri=true` the driver reads more than a path from it.
-    if url is None or "uri" in url.query:
+    if url is None or url.get_backend_name() != "sqlite" or "uri" in url.query:
         return None
     file = Path(url.database).absolute()
     return None if file.exists() else file

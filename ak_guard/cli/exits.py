@@ -44,8 +44,9 @@ _HINTS: Final = {
     "--quota": "write --quota 100000, in units",
     "--cost": "write --cost 20, in units",
     "--timeout": "write --timeout 10, in seconds",
-    "usage": "`ak-guard run --help` and `uvicorn --help` show what can be written",
 }
+# Only what is handed on to uvicorn is an error of this field; others say themselves of which command they are.
+_RUN_HINT: Final = "`ak-guard run --help` and `uvicorn --help` show what can be written"
 _DATABASE_HINT: Final = "the database is named by --db URL, AK_GUARD_BACKEND or ak_guard.toml"
 _SETTINGS_HINT: Final = "`ak-guard settings` lists what can be set, and where it is set"
 # `mode: …`, `AK_GUARD_MODE: …`, `mode in ak_guard.toml: …`, `ak_guard.toml: …`
@@ -53,6 +54,7 @@ _FIELD: Final = re.compile(r"(?:[a-z_]+|AK_GUARD_[\w.]+|(?:[a-z_]+ in )?\S+\.tom
 _SETUP_HINTS: Final = {
     "pepper": "it is read from AK_GUARD_PEPPER; the app needs the same one",
     "limits: the running guards": "set AK_GUARD_LIMITS to the `limits` of the app, such as redis://127.0.0.1:6379/0",
+    "backend: HTTPBackend": "run it where the keys are, or name their database: --db sqlite:///keys.db",
     "backend: memory:": "a file serves both: --db sqlite:///keys.db here and backend='sqlite:///keys.db' in the app",
 }
 
@@ -92,7 +94,7 @@ def _tell(error: Exception) -> int:
 def _verdict(error: Exception) -> tuple[int, str, str]:
     match error:
         case InputError():
-            return USAGE, str(error), _HINTS.get(error.field, "")
+            return USAGE, str(error), _RUN_HINT if error.field == "usage" else _HINTS.get(error.field, "")
         case NotFound():
             return (
                 NOT_FOUND,

@@ -46,7 +46,9 @@ def usage(
     until: Until = None,
     by: Annotated[Bucket, typer.Option("--by", help="Sum by hour or by day.")] = Bucket.HOUR,
     records: Annotated[int, typer.Option(metavar="NUMBER", help="Show so many single requests too.")] = 0,
-    unknown: Annotated[bool, typer.Option("--unknown", help="Only attempts with keys that nobody holds.")] = False,
+    unknown: Annotated[
+        bool, typer.Option("--unknown", help="Only attempts without a key, or with one that nobody holds.")
+    ] = False,
     code: Annotated[str | None, typer.Option(help="Of the single requests, those with this code.")] = None,
     db: Db = None,
     as_json: AsJson = False,

@@ -6,7 +6,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from ak_guard import documents
-from ak_guard.cli import find, templates, words
+from ak_guard.cli import find, words
+from ak_guard.records import SUGGESTED_NAMES
 
 if TYPE_CHECKING:
     from ak_guard.cli.desk import Desk
@@ -57,8 +58,8 @@ def advise(desk: Desk, named: ApiKey | None, *notes: str) -> None:
     """Hints beside the answer, such as about a name that says no environment. Never an error."""
     for note in filter(None, notes):
         desk.note(note)
-    if named is not None and named.environment is None and named.name not in templates.SUGGESTED_NAMES:
+    if named is not None and named.environment is None and named.name not in SUGGESTED_NAMES:
         desk.note(
             f"hint: the name {named.name!r} shows no environment; names such as "
-            f"{', '.join(templates.SUGGESTED_NAMES)} tell keys apart"
+            f"{', '.join(SUGGESTED_NAMES)} tell keys apart"
         )

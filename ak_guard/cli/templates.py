@@ -8,8 +8,6 @@ from typing import Any, Final
 
 from ak_guard.errors import InputError
 
-SUGGESTED_NAMES: Final = ("prod-api", "staging-web", "dev-local", "billing-worker", "customer-support-tool")
-
 
 class TemplateName(StrEnum):
     TEMPORARY = "temporary"

@@ -105,7 +105,7 @@ def _busiest(look: Look, before: Look | None) -> Table:
     earlier = {} if before is None else {use.key_id: use.calls for use in before.uses}
     for use in look.uses:
         key = look.keys.get(use.key_id)
-        name = Text("keys that nobody holds", style="yellow") if not use.key_id else Text(use.key_id, style="dim")
+        name = Text("no key, or nobody's", style="yellow") if not use.key_id else Text(use.key_id, style="dim")
         shown.add_row(
             name if key is None else name_of(key),
             Text(str(use.calls)),

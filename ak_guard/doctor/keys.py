@@ -8,6 +8,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
 from ak_guard.doctor.finding import Finding, Severity
+from ak_guard.records import SUGGESTED_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -42,7 +43,7 @@ def advice(
     )
     yield from _many(
         working,
-        lambda key: key.environment is None,
+        lambda key: key.environment is None and key.name not in SUGGESTED_NAMES,
         "no_environment",
         "keys whose name does not say for which environment they are",
         "a name such as prod-api or dev-local keeps a key of one environment out of another",
@@ -103,7 +104,7 @@ def _same_names(keys: Sequence[ApiKey]) -> Iterator[Finding]:
                 "same_name",
                 f"{len(having)} keys are named {having[0].name}: {', '.join(key.id for key in having)}",
                 "nobody can tell them apart in a hurry, when one of them has leaked",
-                f"ak-guard keys update {having[0].id} --name prod-billing",
+                f"ak-guard keys update {having[0].id} --name {shlex.quote(having[0].name + '-2')}",
                 tuple(key.id for key in having),
             )
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from ak_guard.errors import ConfigurationError
+from ak_guard.notation import MAX_AMOUNT
 from ak_guard.records import Group
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from limits.aio.storage import Storage
     from starlette.types import Scope
@@ -18,6 +21,11 @@ if TYPE_CHECKING:
     from ak_guard.extract import Extractor
     from ak_guard.records import Decision, Limit
     from ak_guard.usage.records import UsageRecord
+
+
+#: Nothing is remembered or waited for any longer, in seconds.
+YEAR: Final = 366 * 86_400
+_SECONDS: Final = f"seconds from 0 to {YEAR}"
 
 
 class Options(NamedTuple):
@@ -54,17 +62,21 @@ class Options(NamedTuple):
 
 def check(options: Options) -> None:
     checks: dict[str, tuple[Any, bool, str]] = {
-        "mode": (options.mode, options.mode in {"enforce", "report"}, "enforce or report"),
-        "quota_status": (options.quota_status, options.quota_status in {429, 402, 403}, "429, 402 or 403"),
-        "on_unavailable": (options.on_unavailable, options.on_unavailable in {"refuse", "allow"}, "refuse or allow"),
-        "cost": (options.cost, _is_cost(options.cost), "a whole number from 0 up, or a function of the scope"),
+        "mode": (options.mode, options.mode in ("enforce", "report"), "enforce or report"),
+        "quota_status": (options.quota_status, options.quota_status in (429, 402, 403), "429, 402 or 403"),
+        "on_unavailable": (options.on_unavailable, options.on_unavailable in ("refuse", "allow"), "refuse or allow"),
+        "cost": (
+            options.cost,
+            _is_cost(options.cost),
+            f"a whole number from 0 to {MAX_AMOUNT}, or a function of the scope",
+        ),
         "cache_size": (options.cache_size, _is_number(options.cache_size, int, 1), "a whole number from 1 up"),
-        "cache_ttl": (options.cache_ttl, _is_number(options.cache_ttl, float, 0), "seconds from 0 up"),
-        "stale_if_error": (options.stale_if_error, _is_number(options.stale_if_error, float, 0), "seconds from 0 up"),
+        "cache_ttl": (options.cache_ttl, _is_number(options.cache_ttl, float, 0, YEAR), _SECONDS),
+        "stale_if_error": (options.stale_if_error, _is_number(options.stale_if_error, float, 0, YEAR), _SECONDS),
         "max_client_wait": (
             options.max_client_wait,
-            _is_number(options.max_client_wait, float, 0),
-            "seconds from 0 up",
+            _is_number(options.max_client_wait, float, 0, YEAR),
+            _SECONDS,
         ),
         **{
             setting: (getattr(options, setting), isinstance(getattr(options, setting), bool), "True or False")
@@ -80,7 +92,7 @@ def check(options: Options) -> None:
             options.usage is None or isinstance(options.usage, bool) or callable(options.usage),
             "None, True, False or a function that takes lists of records",
         ),
-        "clock": (options.clock, callable(options.clock), "a function that returns seconds since the epoch"),
+        "clock": (options.clock, _is_clock(options.clock), "a function that returns seconds since the epoch"),
     }
     for setting, (value, right, wanted) in checks.items():
         if not right:
@@ -88,41 +100,51 @@ def check(options: Options) -> None:
 
 
 def _is_cost(value: object) -> bool:
-    return callable(value) or _is_number(value, int, 0)
+    return callable(value) or _is_number(value, int, 0, MAX_AMOUNT)
 
 
-def _is_number(value: object, kind: type, least: int) -> bool:
+def _is_number(value: object, kind: type, least: int, most: float = math.inf) -> bool:
     kinds = (int, float) if kind is float else (int,)
-    return isinstance(value, kinds) and not isinstance(value, bool) and value >= least
+    return isinstance(value, kinds) and not isinstance(value, bool) and least <= value <= most
+
+
+def _is_clock(clock: object) -> bool:
+    return callable(clock) and _is_number(clock(), float, 0, MAX_AMOUNT)
+
+
+def listed(values: Iterable[Any], setting: str, example: str) -> list[Any]:
+    """The values of a setting that is a list, none of them looked at yet."""
+    if isinstance(values, str):
+        raise ConfigurationError(f"{setting}: {values!r} must be a list, such as [{values!r}]")
+    if not isinstance(values, Iterable):
+        raise ConfigurationError(f"{setting}: {values!r} must be a list, such as [{example}]")
+    return list(values)
 
 
 def names(names: Iterable[str] | None, setting: str) -> frozenset[str] | None:
     if names is None:
         return None
-    if isinstance(names, str):
-        raise ConfigurationError(f"{setting}: {names!r} must be a list, such as [{names!r}]")
-    chosen = frozenset(names)
-    for name in chosen:
+    given = listed(names, setting, "'default'")
+    for name in given:
         if not isinstance(name, str) or not name:
             raise ConfigurationError(f"{setting}: {name!r} must be the name of a group")
+    chosen = frozenset(given)
     if setting == "allow_groups" and not chosen:
         raise ConfigurationError("allow_groups: the list is empty, so no key could enter; leave it out to let all in")
     return chosen
 
 
 def group_list(groups: Iterable[Group]) -> list[Group]:
-    listed = list(groups)
-    for group in listed:
+    given = listed(groups, "groups", "Group('paid')")
+    for group in given:
         if not isinstance(group, Group):
             raise ConfigurationError(f"groups: {group!r} must be a Group, such as Group('paid', routes=['/v1/*'])")
-    return listed
+    return given
 
 
 def exact_paths(paths: Iterable[str], setting: str = "public_paths") -> list[str]:
-    if isinstance(paths, str):
-        raise ConfigurationError(f"{setting}: {paths!r} must be a list, such as [{paths!r}]")
-    listed = list(paths)
-    for path in listed:
+    given = listed(paths, setting, "'/health'")
+    for path in given:
         if not isinstance(path, str) or not path.startswith("/") or "*" in path:
             raise ConfigurationError(f"{setting}: {path!r} must be one exact path, such as '/health'")
-    return listed
+    return given

@@ -37,6 +37,7 @@ _USUAL_SHARE: Final = 0.1
 _LEAST_REFUSED: Final = 20
 
 _MOST_KNOWN: Final = 50
+_SIZES: Final = {4: 24, 6: 48}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +93,31 @@ def known_networks(metadata: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def with_network(metadata: Mapping[str, Any], network: str, *, known: bool) -> dict[str, Any]:
-    """The metadata of a key with this network among the caller's own, or without it. The newest fifty are kept."""
+    """The metadata of a key with this network among the caller's own, or without it. The newest fifty are kept.
+
+    It should be one of `whole_network`.
+    """
     others = [one for one in known_networks(metadata) if one != network]
     return {**metadata, KNOWN_NETWORKS: [*others, network][-_MOST_KNOWN:] if known else others}
+
+
+def whole_network(network: str) -> str:
+    """An address or a network as large as those that are told apart: a /24, or /48 of IPv6, at least."""
+    parsed = ip_network(network, strict=False)
+    least = _SIZES[parsed.version]
+    return str(parsed if parsed.prefixlen <= least else parsed.supernet(new_prefix=least))
+
+
+def is_among(network: str, known: Iterable[str]) -> bool:
+    """Whether a network of `network_of` lies in one of these; what is no network counts for nothing."""
+    for one in known:
+        try:
+            mine, other = ip_network(network), ip_network(whole_network(one))
+        except ValueError:
+            continue
+        if mine.version == other.version and mine.subnet_of(other):  # type: ignore[arg-type]
+            return True
+    return False
 
 
 def network_of(address: str) -> str:
@@ -103,7 +126,7 @@ def network_of(address: str) -> str:
         parsed = ip_address(address)
     except ValueError:
         return address
-    return str(ip_network((parsed, 24 if parsed.version == 4 else 48), strict=False))
+    return str(ip_network((parsed, _SIZES[parsed.version]), strict=False))
 
 
 def is_new_network(address: str, before: Mapping[str, int], metadata: Mapping[str, Any]) -> bool:
@@ -114,7 +137,7 @@ def is_new_network(address: str, before: Mapping[str, int], metadata: Mapping[st
     if sum(before.values()) < HABIT_CALLS:
         return False
     network = network_of(address)
-    return network not in map(network_of, before) and network not in known_networks(metadata)
+    return network not in map(network_of, before) and not is_among(network, known_networks(metadata))
 
 
 def _new_networks(recent: UsageSummary, usual: UsageSummary) -> Iterable[Anomaly]:

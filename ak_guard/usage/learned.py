@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
 from ak_guard.address import parse_address
-from ak_guard.usage.anomalies import HABIT_CALLS, network_of
+from ak_guard.usage.anomalies import HABIT_CALLS, is_among, network_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,8 +28,10 @@ def learned_addresses(usage: UsageSummary, *, news: datetime, ours: Sequence[str
     admitted = [place for place in usage.addresses if place.calls > place.refused and parse_address(place.name)]
     usual = [place for place in admitted if place.first < news]
     if sum(place.calls for place in usual) >= HABIT_CALLS:
-        known = {network_of(place.name) for place in usual} | set(ours)
-        admitted = [place for place in admitted if network_of(place.name) in known]
+        known = {network_of(place.name) for place in usual}
+        admitted = [
+            place for place in admitted if (network := network_of(place.name)) in known or is_among(network, ours)
+        ]
     networks: dict[str, list[Place]] = defaultdict(list)
     for place in admitted:
         networks[network_of(place.name)].append(place)

@@ -6,6 +6,7 @@ import json
 import zlib
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from ak_guard.notation import MAX_AMOUNT
 from ak_guard.usage.records import UNKNOWN, UsageRecord, bounded
 from ak_guard.usage.summaries import DAY, HOUR
 
@@ -98,13 +99,14 @@ class Packing:
             kind = kinds.get(alike)
             if kind is None or not kind.start <= at < kind.end:
                 kind = kinds[alike] = self._begun(record)
+            cost = min(record[8], MAX_AMOUNT)
             kind.calls += 1
-            kind.cost += record[8]
+            kind.cost += cost
             if at > kind.last:
                 kind.last = at
             elif at < kind.first:
                 kind.first = at
-            kind.rows.append((kind.number, at, record[8], record[9]))
+            kind.rows.append((kind.number, at, cost, record[9]))
 
     def _begun(self, record: UsageRecord) -> _Kind:
         owner = record.key_id or UNKNOWN

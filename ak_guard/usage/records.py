@@ -5,12 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
+from ak_guard.address import parse_address
+from ak_guard.notation import MAX_AMOUNT
+
 #: What stands in the place of the key where nobody holds it.
 UNKNOWN: Final = ""
 
 MAX_ROUTE: Final = 200
-MAX_ADDRESS: Final = 64
 _MAX_METHOD: Final = 16
+_MAX_GROUP: Final = 200
+_MAX_HINT: Final = 64
 
 
 class UsageRecord(NamedTuple):
@@ -64,11 +68,15 @@ class LastUsed(NamedTuple):
 
 
 def bounded(record: UsageRecord) -> UsageRecord:
-    """As it may be kept: callers choose their methods and paths, and stores have room for so many characters."""
+    """As it may be kept: callers choose their methods and paths, and stores have room for so much."""
+    address = None if record.ip is None else parse_address(record.ip)
     return record._replace(
+        group=None if record.group is None else _printable(record.group, _MAX_GROUP),
+        hint=_printable(record.hint, _MAX_HINT),
+        cost=min(record.cost, MAX_AMOUNT),
         method=_printable(record.method, _MAX_METHOD),
         route=_printable(record.route, MAX_ROUTE),
-        ip=None if record.ip is None else record.ip[:MAX_ADDRESS],
+        ip=None if address is None else address.text,
         # Nothing that HTTP knows (RFC 9110, 15), from an app that nobody has held to it.
         status=record.status if record.status is not None and 100 <= record.status <= 999 else None,
     )

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ak_guard import ApiKeyMiddleware, Group, KeyManager
+from ak_guard import ApiKey, ApiKeyMiddleware, Group, KeyManager
+from ak_guard.audit import Note
 from ak_guard.backends import MemoryBackend, SQLBackend
 from tests.admin.consoles import Visitor, visitor
 from tests.support import bearer, client_for, echo_app
@@ -210,6 +211,25 @@ async def test_the_note_of_where_a_key_is_kept_never_holds_the_key(at: Visitor) 
     assert issued.secret not in at.text
     await at.send(f"/keys/{issued.key.id}/stored", {"stored_in": "vault: web"})
     assert "Stored in vault: web" in at.words
+
+
+async def test_the_note_overwrites_nothing_that_somebody_else_saved_meanwhile(
+    at: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = (await at.keys.create("prod-api")).key
+    read = KeyManager.get
+
+    async def somebody_is_quicker(keys: KeyManager, key_id: str) -> ApiKey:
+        found = await read(keys, key_id)
+        await keys.backend.change(key_id, {"metadata": {"team": "blue"}}, note=Note("ann", "key.update", at.clock()))
+        return found
+
+    await at.go(f"/keys/{key.id}")
+    with monkeypatch.context() as patch:
+        patch.setattr(KeyManager, "get", somebody_is_quicker)
+        answer = await at.send(f"/keys/{key.id}/stored", {"stored_in": "vault: web"}, follow=False)
+    assert answer.status_code == 409
+    assert (await at.keys.get(key.id)).metadata == {"team": "blue"}
 
 
 async def test_groups_are_made_changed_and_deleted(at: Visitor) -> None:

@@ -66,6 +66,12 @@ def test_bad_input_ends_with_2_and_names_the_field(peopled: tuple[Cli, str], arg
     assert len(cli.json("keys", "list")["keys"]) == 3
 
 
+def test_a_hint_names_the_help_of_the_command_that_was_typed(cli: Cli) -> None:
+    assert "`ak-guard keys list --help`" in cli.run("keys", "list", "--foo").stderr
+    assert "uvicorn" not in cli.run("fly").stderr
+    assert "uvicorn --help" in cli.run("run", "module:app", "--foo").stderr
+
+
 @pytest.mark.parametrize(
     "args",
     [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -243,3 +243,15 @@ async def test_moving_an_expiry_into_the_past_is_allowed(keys: KeyManager) -> No
     issued = await keys.create("prod-api")
     await keys.update(issued.key.id, expires_at="2020-01-01")
     assert (await keys.explain(issued.secret)).code == "api_key_expired"
+
+
+async def test_the_text_of_a_key_is_refused_where_everybody_may_read_it(keys: KeyManager) -> None:
+    made = await keys.create("prod-api")
+    for field in ("name", "owner", "metadata"):
+        value: Any = {"note": made.secret} if field == "metadata" else f"it is {made.secret}"
+        with pytest.raises(InputError, match="looks like the text of a key") as caught:
+            await keys.update(made.key.id, **{field: value})
+        assert caught.value.field == field
+        assert made.secret not in str(caught.value)
+    # The same shape without the checksum is no key.
+    await keys.update(made.key.id, metadata={"commit": "rev_" + "0123456789abcdef0123456789abcdef01234567"})

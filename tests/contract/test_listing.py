@@ -103,6 +103,14 @@ async def test_a_place_stays_good_when_its_key_is_deleted_or_moves(keys: KeyMana
     assert names(second) == ["prod-api", "Prod-Batch"]
 
 
+async def test_a_page_after_the_longest_names_there_can_be_is_found(keys: KeyManager) -> None:
+    for letter in "ΐ键a":
+        await keys.create(letter * 200, owner=letter * 200)
+    first = await keys.page(sort="name", limit=2)
+    assert len(first.next or "") < 10_000
+    assert len((await keys.page(sort="name", limit=2, after=first.next)).items) == 1
+
+
 FOUND: list[tuple[KeyFilter, set[str]]] = [
     (KeyFilter(search="PROD"), {"prod-api", "Prod-Batch"}),
     (KeyFilter(search="ZÜR"), {"Zürich-100%"}),

@@ -158,6 +158,17 @@ async def test_what_callers_choose_is_bounded_and_printable(keys: KeyManager, st
     assert all(place.name.isprintable() and len(place.name) <= 200 for place in (await keys.usage(KEY)).routes)
 
 
+async def test_whatever_a_record_holds_can_be_kept_and_told(keys: KeyManager, store: KeepsUsage) -> None:
+    nasty = "\x1b[31mEVIL\u202e\x00\r\nX"
+    told = record(NOON - 10, ip=nasty, hint=nasty, cost=10**30)._replace(group=nasty)
+    await store.add_usage("one", [told, record(NOON - 5, ip="::ffff:203.0.113.7")])
+    newest, oldest = await keys.records(KEY)
+    assert (oldest.ip, newest.ip) == (None, "203.0.113.7")
+    assert (oldest.group or "").isprintable()
+    assert oldest.hint.isprintable()
+    assert oldest.cost == 10**15 - 1
+
+
 async def test_wrong_questions_name_the_field() -> None:
     keys = KeyManager(MemoryBackend())
     for field, asked in (
@@ -165,6 +176,7 @@ async def test_wrong_questions_name_the_field() -> None:
         ("since", keys.usage(since=2_000_000_000)),
         ("since", keys.usage(since=0)),
         ("since", keys.records(since="soon")),
+        ("since", keys.records(since=float("nan"))),
         ("limit", keys.records(limit=100_000)),
     ):
         with pytest.raises(InputError) as caught:

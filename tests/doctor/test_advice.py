@@ -57,6 +57,7 @@ def test_a_key_that_ignores_one_advice_is_told_just_that(changes: dict[str, Any]
         ({"name": "prod-contractor", "expires_at": NOW + timedelta(days=1)}, ()),
         ({"name": "prod-worker", "allow_ips": ("203.0.113.7/32",)}, ()),
         ({"name": "prod-teamwork"}, ()),
+        ({"name": "customer-support-tool"}, ()),
         ({"hint": "…abcd"}, ()),
     ],
 )

@@ -33,6 +33,31 @@ async def test_a_canary_that_is_called_is_told_once_a_minute_with_the_address(
     assert canary.secret not in caplog.text
 
 
+async def test_a_canary_learns_nothing_where_holders_see_their_keys(
+    clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    backend = MemoryBackend()
+    canary = await KeyManager(backend, clock=clock).create("prod-spare", group="canary")
+    guard = ApiKeyMiddleware(echo_app(), backend=backend, usage_path="/me", clock=clock)
+    async with client_for(guard) as app:
+        answer = await app.get("/me", headers=bearer(canary.secret))
+    assert (answer.status_code, answer.json()["code"]) == (403, "group_not_allowed")
+    assert "the canary prod-spare" in caplog.text
+
+
+async def test_a_group_that_one_service_keeps_out_is_no_canary(
+    clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    backend = MemoryBackend()
+    keys = KeyManager(backend, clock=clock)
+    await keys.create_group(Group("canary"))
+    secret = (await keys.create("prod-spare", group="canary")).secret
+    guard = ApiKeyMiddleware(echo_app(), backend=backend, deny_groups=["canary"], clock=clock)
+    async with client_for(guard) as app:
+        assert (await app.get("/", headers=bearer(secret))).status_code == 403
+    assert "canary prod-spare" not in caplog.text
+
+
 async def test_a_key_of_a_group_that_somebody_has_defined_is_no_canary(
     clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -265,8 +265,11 @@ async def test_a_secret_given_for_an_id_is_not_repeated(keys: KeyManager) -> Non
         assert issued.secret not in str(caught.value)
 
 
-def test_a_password_in_a_storage_uri_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
-    app = ApiKeyMiddleware(echo_app(), backend="memory://", limits="redsi://:hunter2@localhost")
+@pytest.mark.parametrize(
+    "uri", ["redsi://:hunter2@localhost", "redis//:hunter2@localhost", "rediss://:hunter2@localhost?ssl_cert_reqs=no"]
+)
+def test_a_password_in_a_storage_uri_is_not_logged(uri: str, caplog: pytest.LogCaptureFixture) -> None:
+    app = ApiKeyMiddleware(echo_app(), backend="memory://", limits=uri)
     assert app._fault
     assert "hunter2" not in app._fault + caplog.text
 

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from ak_guard.usage.anomalies import Anomaly, anomalies, network_of
+import pytest
+
+from ak_guard.usage.anomalies import (
+    KNOWN_NETWORKS,
+    Anomaly,
+    anomalies,
+    is_among,
+    is_new_network,
+    network_of,
+    whole_network,
+)
 from ak_guard.usage.records import UsageRecord
 from ak_guard.usage.summaries import HOUR, Period, summary, sums_of
 
@@ -71,3 +81,21 @@ def test_networks_are_those_that_one_party_may_hold() -> None:
     assert network_of("203.0.113.7") == "203.0.113.0/24"
     assert network_of("2001:db8:1:2::3") == "2001:db8:1::/48"
     assert network_of("other") == "other"
+
+
+@pytest.mark.parametrize(
+    ("known", "whole", "among"),
+    [
+        ("198.51.100.9", "198.51.100.0/24", True),
+        ("198.51.100.0/25", "198.51.100.0/24", True),
+        ("198.51.96.0/20", "198.51.96.0/20", True),
+        ("198.51.101.0/24", "198.51.101.0/24", False),
+        ("2001:db8:1:2::5", "2001:db8:1::/48", False),
+    ],
+)
+def test_a_network_that_is_ours_counts_as_large_as_networks_are_told_apart(known: str, whole: str, among: bool) -> None:
+    assert whole_network(known) == whole
+    assert is_among("198.51.100.0/24", [known]) is among
+    before = {"203.0.113.7": 20}
+    assert is_new_network("198.51.100.17", before, {KNOWN_NETWORKS: [known]}) is not among
+    assert is_new_network("198.51.100.17", before, {KNOWN_NETWORKS: ["nonsense", known]}) is not among

@@ -49,6 +49,7 @@ def test_a_network_that_is_news_is_left_out_unless_it_is_ours_or_there_is_no_hab
         "203.0.113.7",
         "203.0.113.99",
     )
+    assert "198.51.100.9" in learned_addresses(habit, news=NEWS, ours=["198.51.96.0/20"])
     young = told(calls("203.0.113.7", 19), *news)
     assert set(learned_addresses(young, news=NEWS)) == {"198.51.100.9", "203.0.113.7", "203.0.113.99"}
     assert learned_addresses(told(), news=NEWS) == ()

@@ -197,6 +197,21 @@ async def test_the_pepper_may_come_from_the_environment(url: str, monkeypatch: p
     await backend.aclose()
 
 
+async def test_peppers_of_the_environment_may_have_blanks_around_commas(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AK_GUARD_PEPPER", "o" * 32)
+    async with KeyManager(SQLBackend(url)) as keys:
+        secret = (await keys.create("prod-api")).secret
+    monkeypatch.setenv("AK_GUARD_PEPPER", f" {'n' * 32} , {'o' * 32} ")
+    async with client_for(ApiKeyMiddleware(echo_app(), backend=SQLBackend(url))) as app:
+        assert (await app.get("/", headers=bearer(secret))).status_code == 200
+    for wrong, said in ((",", "comma"), (f"{'n' * 32},", "comma"), (f"{'n' * 32},{'n' * 32}", "twice")):
+        monkeypatch.setenv("AK_GUARD_PEPPER", wrong)
+        with pytest.raises(ConfigurationError, match=said):
+            SQLBackend(url)
+
+
 def test_a_short_pepper_is_refused(url: str) -> None:
     with pytest.raises(ConfigurationError, match="pepper") as caught:
         SQLBackend(url, pepper="short")

@@ -14,7 +14,7 @@ from ak_guard.admin.console.visit import Action, Made, Note
 from ak_guard.admin.console.waiting import WAIT_SECONDS, confirmation_note, confirmed_words, silent_words
 from ak_guard.errors import InputError
 from ak_guard.keys import holds_minted
-from ak_guard.usage.anomalies import with_network
+from ak_guard.usage.anomalies import whole_network, with_network
 from ak_guard.versions import version_of
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ async def ours(visit: Visit) -> Response:
     """Keep that a network is the caller's own, so that it is not told as new again; or take that back."""
     key = await visit.keys.get(_id(visit))
     say, forgets = visit.tongue.say, bool(visit.given("forget"))
-    (network,) = inputs.networks("network", [visit.given("forget") or visit.given("network")])
+    network = whole_network(inputs.networks("network", [visit.given("forget") or visit.given("network")])[0])
     changed = with_network(key.metadata, network, known=not forgets)
     await visit.keys.update(key.id, metadata=changed, version=version_of(key))
     if forgets:
@@ -126,7 +126,8 @@ async def stored(visit: Visit) -> Response:
         note = Note("bad", say("This looks like a key. Write where it is kept, never the key itself."))
         return visit.go(f"/keys/{key.id}", note)
     try:
-        await visit.keys.update(key.id, metadata=metadata_with(key.metadata, text[:200] or None))
+        kept = metadata_with(key.metadata, text[:200] or None)
+        await visit.keys.update(key.id, metadata=kept, version=version_of(key))
     except InputError as error:
         return visit.go(
             f"/keys/{key.id}",

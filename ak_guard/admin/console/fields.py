@@ -12,11 +12,10 @@ from ak_guard import custom_keys
 from ak_guard.address import IPSet, parse_address
 from ak_guard.admin.console.draft import EXPIRIES, WindowText, spare
 from ak_guard.admin.console.in_words import Spoken, in_words, limit_words, route_words
-from ak_guard.admin.console.kinds import SUGGESTED_NAMES
 from ak_guard.admin.console.rows import tag_of
 from ak_guard.canary import CANARY_GROUP, lets_nobody_in
 from ak_guard.notation import parse_duration
-from ak_guard.records import DEFAULT_GROUP, ApiKey, Group
+from ak_guard.records import DEFAULT_GROUP, SUGGESTED_NAMES, ApiKey, Group
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

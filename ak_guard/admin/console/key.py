@@ -42,7 +42,7 @@ async def show(visit: Visit, *, problem: Markup | None = None, at: str = "") -> 
     group = await _group(visit, key.group)
     ask = ask_of(visit)
     usage = await usage_of(visit, key_id)
-    canary = is_canary(key, [group])
+    canary = is_canary(key, [group, *visit.keys.defined_groups])
     row = row_of(listed, status, visit.tongue, canary=canary)
     return await visit.page(
         "key.html",

@@ -88,7 +88,7 @@ async def show(visit: Visit) -> Response:
         problem, sort, where, near = error, DEFAULT_SORT, KeyFilter(), False
         page = await visit.keys.page(where, sort=sort, limit=PAGE_SIZE)
         statuses = await _statuses(visit, page)
-    groups = await visit.keys.list_groups()
+    groups = [*await visit.keys.list_groups(), *visit.keys.defined_groups]
     strayed = await visit.keys.new_networks(page.items)
     rows = [
         row_of(

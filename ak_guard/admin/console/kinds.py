@@ -13,9 +13,6 @@ if TYPE_CHECKING:
 
     from ak_guard.admin.console.tongue import Tongue
 
-#: Names that show environment and business.
-SUGGESTED_NAMES: Final = ("prod-api", "staging-web", "dev-local", "billing-worker", "customer-support-tool")
-
 _BUSY: Final = (WindowText("1,000", "5h"), WindowText("3,000", "1d"), WindowText("10,000", "7d"))
 _SLOW: Final = (WindowText("100", "5h"), WindowText("300", "1d"), WindowText("1,000", "7d"))
 _SHORT: Final = (WindowText("200", "5h"), WindowText("500", "1d"), WindowText("2,000", "7d"))
