@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from ak_guard.budgets.base import Ask, Level, MultiWindowSupport, SpendsAtOnce
 from ak_guard.errors import BudgetError
+from ak_guard.notation import MAX_AMOUNT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -42,7 +43,8 @@ class Part:
 
     def asks(self, cost: int) -> tuple[Ask, ...]:
         """What a request of this cost wants; windows that count requests want one."""
-        return self.one if cost == 1 else _asks(self.windows, cost)
+        # No budget holds more, and no store has to take a number that it cannot.
+        return self.one if cost == 1 else _asks(self.windows, min(cost, MAX_AMOUNT))
 
 
 @lru_cache(maxsize=_SHARED)

@@ -68,7 +68,7 @@ def check(options: Options) -> None:
         "cost": (
             options.cost,
             _is_cost(options.cost),
-            f"a whole number from 0 to {MAX_AMOUNT}, or a function of the scope",
+            "a whole number from 0 up, or a function of the scope",
         ),
         "cache_size": (options.cache_size, _is_number(options.cache_size, int, 1), "a whole number from 1 up"),
         "cache_ttl": (options.cache_ttl, _is_number(options.cache_ttl, float, 0, YEAR), _SECONDS),
@@ -100,7 +100,7 @@ def check(options: Options) -> None:
 
 
 def _is_cost(value: object) -> bool:
-    return callable(value) or _is_number(value, int, 0, MAX_AMOUNT)
+    return callable(value) or _is_number(value, int, 0)
 
 
 def _is_number(value: object, kind: type, least: int, most: float = math.inf) -> bool:

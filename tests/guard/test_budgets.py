@@ -39,6 +39,19 @@ async def test_a_thousand_at_once_admit_exactly_the_limit(
         assert budget.used == 37
 
 
+async def test_a_cost_beyond_every_number_is_refused_by_budgets_and_breaks_nothing(
+    keys: KeyManager, clock: ManualClock
+) -> None:
+    app = ApiKeyMiddleware(echo_app(), backend=keys.backend, clock=clock, cost=lambda _: 10**30)
+    codes = []
+    async with client_for(app) as client:
+        for rules in ({"limits": ["5/1h"]}, {"limits": ["5/1h sliding"]}, {"quota": 10**15 - 2}, {}):
+            issued = await keys.create("prod-api", **rules)
+            answer = await client.get("/", headers=bearer(issued.secret))
+            codes.append("admitted" if answer.status_code == 200 else answer.json()["code"])
+    assert codes == ["cost_exceeds_limit", "cost_exceeds_limit", "insufficient_quota", "admitted"]
+
+
 async def test_quota_and_windows_in_two_stores_are_taken_together_or_not_at_all(
     keys: KeyManager, clock: ManualClock
 ) -> None:
