@@ -204,8 +204,10 @@ async def test_peppers_of_the_environment_may_have_blanks_around_commas(
     async with KeyManager(SQLBackend(url)) as keys:
         secret = (await keys.create("prod-api")).secret
     monkeypatch.setenv("AK_GUARD_PEPPER", f" {'n' * 32} , {'o' * 32} ")
-    async with client_for(ApiKeyMiddleware(echo_app(), backend=SQLBackend(url))) as app:
+    backend = SQLBackend(url)
+    async with client_for(ApiKeyMiddleware(echo_app(), backend=backend)) as app:
         assert (await app.get("/", headers=bearer(secret))).status_code == 200
+    await backend.aclose()
     for wrong, said in ((",", "comma"), (f"{'n' * 32},", "comma"), (f"{'n' * 32},{'n' * 32}", "twice")):
         monkeypatch.setenv("AK_GUARD_PEPPER", wrong)
         with pytest.raises(ConfigurationError, match=said):
