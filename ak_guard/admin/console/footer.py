@@ -44,7 +44,7 @@ def footer(workers: Sequence[Worker], tongue: Tongue) -> Footer:
     elif behind:
         state = tongue.say("%(n)s behind", n=behind)
     elif workers:
-        # Changes that reach nobody are not counted, so those that follow are all at the same one.
+        # Who is behind by nothing is at the newest.
         state = tongue.say("all at revision %(n)s", n=max(worker.revision for worker in workers))
     else:
         return Footer(0, all_well=True, words=live)
