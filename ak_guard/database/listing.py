@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, case, exists, func, null, or_, select
+from sqlalchemy import and_, case, exists, func, null, or_, select, union
 
 from ak_guard.database.tables import keys, last_used, secrets
 from ak_guard.listing import ALL_KEYS, EXPIRING_SECONDS, NO_ENVIRONMENT, KeyCounts, KeyFilter
@@ -121,7 +121,8 @@ async def counted(connection: AsyncConnection, where: KeyFilter, now: float) -> 
     others = where._replace(state=None)
     in_sqlite = connection.dialect.name == "sqlite"
     by_use = where.used is not None or (where.unused_days is not None and not in_sqlite)
-    if not by_use and ((in_sqlite and where.unused_days is None) or others == KeyFilter(group=where.group)):
+    few = where.unused_days is not None or where.searched_address is not None
+    if not by_use and ((in_sqlite and not few) or others == KeyFilter(group=where.group)):
         return await _counted_in_ranges(connection, others, now)
     table = keys.outerjoin(last_used, last_used.c.key_id == keys.c.id) if by_use else keys
     last = last_used.c.at if by_use else None
@@ -224,12 +225,16 @@ def _conditions(
 
 def _found_by(text: str, address: str | None, *, in_sqlite: bool) -> ColumnElement[bool]:
     part = text.casefold()
-    # SQLite's LIKE compares letter by letter, without case.
-    named = func.instr(keys.c.folded, part) > 0 if in_sqlite else keys.c.folded.contains(part, autoescape=True)
-    ways = [named, keys.c.id == text]
-    if address is not None:
-        ways.append(keys.c.id.in_(select(last_used.c.key_id).where(last_used.c.address == address)))
-    return or_(*ways)
+    called = select(last_used.c.key_id).where(last_used.c.address == address)
+    if not in_sqlite:
+        ways = [keys.c.folded.contains(part, autoescape=True), keys.c.id == text]
+        return or_(*ways, keys.c.id.in_(called)) if address is not None else or_(*ways)
+    # Its LIKE compares letter by letter, without case.
+    if address is None:
+        return or_(func.instr(keys.c.folded, part) > 0, keys.c.id == text)
+    # Both together first: it would look into the second for every key.
+    other = keys.alias()
+    return keys.c.id.in_(union(select(other.c.id).where(func.instr(other.c.folded, part) > 0), called))
 
 
 def _unused(before: float, last: ColumnElement[Any] | None, *, in_sqlite: bool) -> ColumnElement[bool]:
