@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -14,6 +15,8 @@ from playwright.sync_api import sync_playwright
 
 from ak_guard import ApiKeyMiddleware, Group, KeyManager
 from ak_guard.admin import AdminTokens, serve_app
+from ak_guard.backends import SQLBackend
+from ak_guard.usage import UsageRecord
 from tests.browser.conftest import CHROMIUM, FLAGS
 from tests.support import bearer, client_for, echo_app, running
 
@@ -40,11 +43,12 @@ _KEYS: Final = (
 
 async def _fill(url: str) -> tuple[str, dict[str, str]]:
     made = {}
-    async with KeyManager(url) as keys:
+    backend = SQLBackend(url)
+    async with KeyManager(backend) as keys:
         routes = ["POST /v1/chat/*", "GET /v1/models"]
         limits = ["1000/5h", "3000/1d calendar Europe/Berlin", "10000/7d"]
         await keys.create_group(Group("production", routes=routes, limits=limits))
-        guarded = ApiKeyMiddleware(echo_app(), backend=keys.backend, cost=20)
+        guarded = ApiKeyMiddleware(echo_app(), backend=backend, cost=20)
         async with client_for(guarded) as client:
             for name, calls, route, rules in reversed(_KEYS):
                 issued = await keys.create(name, **rules)
@@ -55,6 +59,15 @@ async def _fill(url: str) -> tuple[str, dict[str, str]]:
                 if name == "prod-web":
                     for _ in range(9):
                         await client.get("/admin", headers=bearer(issued.secret))
+        # The calls above are the first from where they came.
+        then = time.time() - 3 * 86_400
+        habit = [
+            UsageRecord(
+                then + n, made["staging-web"], "default", "192.0.2.7", "GET", "/v1/models", 200, "admitted", 1, 0.1
+            )
+            for n in range(20)
+        ]
+        await backend.add_usage("habit", habit)
         await keys.disable(made["staging-batch"])
         token = await AdminTokens(keys).create("ops-laptop", role="owner")
     return token.secret, made

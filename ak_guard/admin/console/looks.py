@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: So many keys are named.
 LOOKED_AT: Final = 3
+# A canary that was called, and a network that is new to a key.
+_ALARMS: Final = ("bell", "alert")
 #: All keys that are unused, the longest first.
 UNUSED_PATH: Final = "/?state=unused&sort=last_used"
 
@@ -41,7 +43,8 @@ async def looks(
         ending += await _called_canaries(visit, groups)
     # The soonest first; of a key that stands on the page too, its row knows more.
     found = {look.key_id: look for row in (*ending, *rows) if (look := worth_a_look(row, visit))}
-    gravest_first = sorted(found.values(), key=lambda look: (look.icon != "bell", look.kind != "bad"))
+    # Whoever has a key that he should not have is worse than one that stops.
+    gravest_first = sorted(found.values(), key=lambda look: (look.icon not in _ALARMS, look.kind != "bad"))
     idle = [unused_look(listed, visit) for listed in unused if listed.key.id not in found]
     # What will stop by itself presses more than what could go; but one line is left for that.
     return [*gravest_first[: LOOKED_AT - len(idle)], *idle]
