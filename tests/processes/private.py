@@ -10,7 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -47,6 +47,18 @@ class Server:
         self._pid = 0
 
     def start(self) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        self._begin()
+        while not self._answers():
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{Path(self._command[0]).name} does not answer")
+            if self._guardian is not None and self._guardian.poll() is not None:
+                # PostgreSQL does not start while a process of one that was killed is still about to go.
+                self._put_away()
+                self._begin()
+            time.sleep(0.02)
+
+    def _begin(self) -> None:
         self._guardian = subprocess.Popen(
             ["sh", "-c", _GUARDIAN, "sh", *self._command],
             user=self._user,
@@ -58,11 +70,6 @@ class Server:
         )
         assert self._guardian.stdout is not None
         self._pid = int(self._guardian.stdout.readline())
-        deadline = time.monotonic() + _START_SECONDS
-        while not self._answers():
-            if time.monotonic() > deadline or self._guardian.poll() is not None:
-                raise RuntimeError(f"{Path(self._command[0]).name} does not answer")
-            time.sleep(0.02)
 
     def stop(self) -> None:
         """End it as an operator does."""
@@ -73,10 +80,14 @@ class Server:
         self._end(signal.SIGKILL)
 
     def _end(self, number: signal.Signals) -> None:
+        if self._guardian is not None:
+            with suppress(ProcessLookupError):
+                os.kill(self._pid, number)
+            self._put_away()
+
+    def _put_away(self) -> None:
         guardian, self._guardian = self._guardian, None
-        if guardian is None:
-            return
-        os.kill(self._pid, number)
+        assert guardian is not None
         guardian.wait(_END_SECONDS)
         for pipe in (guardian.stdin, guardian.stdout):
             assert pipe is not None
