@@ -25,7 +25,7 @@ CANARY_GROUP: Final = "canary"
 
 
 def lets_nobody_in(groups: Iterable[Group | None]) -> bool:
-    """Whether keys of the group are canaries, by the groups that are stored."""
+    """Whether keys of the group are canaries, by the groups that there are."""
     return not any(group is not None and group.name == CANARY_GROUP and group.enabled for group in groups)
 
 

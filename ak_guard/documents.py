@@ -60,13 +60,14 @@ def issued(made: Issued, now: datetime) -> dict[str, Any]:
     return {"secret": made.secret, "key": key(made.key, now)}
 
 
-def listed(found: ListedKey, now: datetime) -> dict[str, Any]:
-    """A key as it stands in a list."""
+def listed(found: ListedKey, now: datetime, *, new_network: bool) -> dict[str, Any]:
+    """A key as it stands in a list; `new_network` says whether its last call came from one that is new to it."""
     return {
         **key(found.key, now),
         "last_used_at": iso(found.last_used_at),
         "last_used_ip": found.last_used_ip,
         "old_secret_until": iso(found.old_secret_until),
+        "new_network": new_network,
     }
 
 

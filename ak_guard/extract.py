@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 from urllib.parse import unquote_to_bytes
 
 from ak_guard.errors import ConfigurationError
 from ak_guard.keys import MAX_KEY_BYTES
-from ak_guard.records import Denial
+from ak_guard.records import Denial, checked_list
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, MutableMapping
+    from collections.abc import Callable, Iterable, MutableMapping
 
     Scope = MutableMapping[str, Any]
 
@@ -186,11 +185,8 @@ class KeyFinder:
     __slots__ = ("_by_header", "_elsewhere", "_lengths", "_removed")
 
     def __init__(self, extractors: Iterable[str | Extractor] | None = None, *, forward_key: bool = True) -> None:
-        if isinstance(extractors, str):
-            raise ConfigurationError(f"extractors: {extractors!r} must be a list, such as [{extractors!r}]")
-        if extractors is not None and not isinstance(extractors, Iterable):
-            raise ConfigurationError(f"extractors: {extractors!r} must be a list, such as ['bearer']")
-        places = [_extractor(word) for word in (DEFAULT_EXTRACTORS if extractors is None else extractors)]
+        words = DEFAULT_EXTRACTORS if extractors is None else checked_list("extractors", extractors, "'bearer'")
+        places = [_extractor(word) for word in words]
         if not places:
             raise ConfigurationError(f"extractors: the list is empty, so no key could be found; name {_WORDS}")
         # Headers are read in one pass over the request; only the other places are asked one by one.

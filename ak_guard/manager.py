@@ -97,8 +97,6 @@ class KeyManager(Roster):
             raise InputError("prefix", f"{prefix!r} is that of admin tokens; choose another, such as ak")
         self._groups = {group.name: group for group in group_list(groups or outside.get("groups", ()))}
         self._actor = checked_text("actor", actor)
-        #: Groups that services define in their code, as this manager was told.
-        self.defined_groups: tuple[Group, ...] = tuple(self._groups.values())
         #: Where quotas are counted, and windows where no other storage is named.
         self.counters: MultiWindowSupport = self._quotas
         #: Seconds since the epoch.
@@ -120,6 +118,11 @@ class KeyManager(Roster):
             await counters.aclose()
         if isinstance(self.backend, Closable):
             await self.backend.aclose()
+
+    @property
+    def defined_groups(self) -> tuple[Group, ...]:
+        """Groups that services define in their code, as this manager was told."""
+        return tuple(self._groups.values())
 
     def acting_as(self, actor: str) -> KeyManager:
         """The same keys in somebody's name: what is changed through it stands under it in the audit trail.

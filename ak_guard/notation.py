@@ -23,7 +23,8 @@ WEEKDAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "satu
 
 # An integer of RFC 9651 (structured fields) has at most 15 digits; larger ones could not be told to a client.
 MAX_AMOUNT: Final = 10**15 - 1
-MAX_SECONDS: Final = 10 * 366 * DAY
+LEAP_YEAR: Final = 366 * DAY
+MAX_SECONDS: Final = 10 * LEAP_YEAR
 
 _UNIT_SECONDS: Final = {
     word: seconds

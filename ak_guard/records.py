@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from ak_guard.errors import InputError
+from ak_guard.errors import ConfigurationError, InputError
 from ak_guard.notation import (
     DAY,
     MAX_AMOUNT,
@@ -276,6 +276,14 @@ ADMITTED: Final = "admitted"
 def environment_of(word: str) -> str | None:
     """What one word of a name says of the environment, if it says anything."""
     return _ENVIRONMENT_OF.get(word.lower())
+
+
+def checked_list(setting: str, values: object, example: str) -> list[Any]:
+    """The values of a setting that is a list, none of them looked at yet. Raises `ConfigurationError` naming it."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        shown = repr(values) if isinstance(values, str) else example
+        raise ConfigurationError(f"{setting}: {values!r} must be a list, such as [{shown}]")
+    return list(values)
 
 
 def checked_text(field: str, value: object, longest: int = 200) -> str:

@@ -97,7 +97,7 @@ async def _page(visit: Visit, which: asked.Which) -> Response:
     strayed = await visit.keys.new_networks(page.items)
     rows = []
     for listed in page.items:
-        row = {**documents.listed(listed, visit.now), "new_network": listed.key.id in strayed}
+        row = documents.listed(listed, visit.now, new_network=listed.key.id in strayed)
         if which.status:
             status = statuses.get(listed.key.id)
             row["status"] = None if status is None else documents.status(status)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Protocol, Self, runtime_checkable
 
+from ak_guard.notation import LEAP_YEAR
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
 
 #: A worker says so often that it lives, in seconds.
 BEAT_SECONDS: Final = 5.0
-_YEAR: Final = 366 * 86_400.0
 #: So long a worker goes on with what it knows when it cannot ask, in seconds, unless it says otherwise.
 STALE_SECONDS: Final = 60.0
 
@@ -53,7 +54,7 @@ class Worker:
             started_at=datetime.fromtimestamp(entry.started_at, UTC),
             seen_at=datetime.fromtimestamp(entry.beat_at, UTC),
             # What another version has told may be more than any time there is.
-            good_until=datetime.fromtimestamp(entry.beat_at + BEAT_SECONDS + min(entry.stale_seconds, _YEAR), UTC),
+            good_until=datetime.fromtimestamp(entry.beat_at + BEAT_SECONDS + min(entry.stale_seconds, LEAP_YEAR), UTC),
             behind=max(0, newest - entry.revision),
             counters=tuple(entry.counters.splitlines()),
             silent=now - entry.beat_at >= 2 * BEAT_SECONDS,

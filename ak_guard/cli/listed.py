@@ -4,6 +4,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
 import typer
@@ -13,7 +14,7 @@ from ak_guard.cli import complete, show
 from ak_guard.cli.desk import AsJson, Db, Desk, examples
 from ak_guard.errors import ConfigurationError, InputError
 from ak_guard.inputs import MAX_PAGE
-from ak_guard.listing import SORT_FIELDS, UNUSED_DAYS, KeyFilter, KeyPage, State
+from ak_guard.listing import SORT_FIELDS, UNUSED_DAYS, KeyFilter, KeyPage, ListedKey, State
 from ak_guard.manager import KeyManager
 from ak_guard.status import Status
 
@@ -100,7 +101,7 @@ def list_(
     found = desk.run(work)
     page = found.page
     document = {
-        "keys": [_told(found, one.key.id, documents.listed(one, desk.now)) for one in page.items],
+        "keys": [_told(found, one, desk.now) for one in page.items],
         "next": page.next,
         "total": page.total,
         "counts": documents.counts(page.counts),
@@ -112,7 +113,7 @@ def list_(
         desk.note(f"{len(page.items)} of {page.total}; for more add --after {page.next}")
 
 
-def _told(found: _Found, key_id: str, row: dict[str, Any]) -> dict[str, Any]:
-    status = found.statuses.get(key_id)
+def _told(found: _Found, one: ListedKey, now: datetime) -> dict[str, Any]:
+    status = found.statuses.get(one.key.id)
     counted = {} if status is None else {"status": documents.status(status)}
-    return {**row, "new_network": key_id in found.strayed, **counted}
+    return {**documents.listed(one, now, new_network=one.key.id in found.strayed), **counted}

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from ak_guard.errors import ConfigurationError
-from ak_guard.notation import MAX_AMOUNT
-from ak_guard.records import Group
+from ak_guard.notation import LEAP_YEAR, MAX_AMOUNT
+from ak_guard.records import Group, checked_list
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from limits.aio.storage import Storage
     from starlette.types import Scope
@@ -23,9 +22,8 @@ if TYPE_CHECKING:
     from ak_guard.usage.records import UsageRecord
 
 
-#: Nothing is remembered or waited for any longer, in seconds.
-YEAR: Final = 366 * 86_400
-_SECONDS: Final = f"seconds from 0 to {YEAR}"
+# Nothing is remembered or waited for any longer.
+_SECONDS: Final = f"seconds from 0 to {LEAP_YEAR}"
 
 
 class Options(NamedTuple):
@@ -65,17 +63,13 @@ def check(options: Options) -> None:
         "mode": (options.mode, options.mode in ("enforce", "report"), "enforce or report"),
         "quota_status": (options.quota_status, options.quota_status in (429, 402, 403), "429, 402 or 403"),
         "on_unavailable": (options.on_unavailable, options.on_unavailable in ("refuse", "allow"), "refuse or allow"),
-        "cost": (
-            options.cost,
-            _is_cost(options.cost),
-            "a whole number from 0 up, or a function of the scope",
-        ),
+        "cost": (options.cost, _is_cost(options.cost), "a whole number from 0 up, or a function of the scope"),
         "cache_size": (options.cache_size, _is_number(options.cache_size, int, 1), "a whole number from 1 up"),
-        "cache_ttl": (options.cache_ttl, _is_number(options.cache_ttl, float, 0, YEAR), _SECONDS),
-        "stale_if_error": (options.stale_if_error, _is_number(options.stale_if_error, float, 0, YEAR), _SECONDS),
+        "cache_ttl": (options.cache_ttl, _is_number(options.cache_ttl, float, 0, LEAP_YEAR), _SECONDS),
+        "stale_if_error": (options.stale_if_error, _is_number(options.stale_if_error, float, 0, LEAP_YEAR), _SECONDS),
         "max_client_wait": (
             options.max_client_wait,
-            _is_number(options.max_client_wait, float, 0, YEAR),
+            _is_number(options.max_client_wait, float, 0, LEAP_YEAR),
             _SECONDS,
         ),
         **{
@@ -112,19 +106,10 @@ def _is_clock(clock: object) -> bool:
     return callable(clock) and _is_number(clock(), float, 0, MAX_AMOUNT)
 
 
-def listed(values: Iterable[Any], setting: str, example: str) -> list[Any]:
-    """The values of a setting that is a list, none of them looked at yet."""
-    if isinstance(values, str):
-        raise ConfigurationError(f"{setting}: {values!r} must be a list, such as [{values!r}]")
-    if not isinstance(values, Iterable):
-        raise ConfigurationError(f"{setting}: {values!r} must be a list, such as [{example}]")
-    return list(values)
-
-
 def names(names: Iterable[str] | None, setting: str) -> frozenset[str] | None:
     if names is None:
         return None
-    given = listed(names, setting, "'default'")
+    given = checked_list(setting, names, "'default'")
     for name in given:
         if not isinstance(name, str) or not name:
             raise ConfigurationError(f"{setting}: {name!r} must be the name of a group")
@@ -135,7 +120,7 @@ def names(names: Iterable[str] | None, setting: str) -> frozenset[str] | None:
 
 
 def group_list(groups: Iterable[Group]) -> list[Group]:
-    given = listed(groups, "groups", "Group('paid')")
+    given = checked_list("groups", groups, "Group('paid')")
     for group in given:
         if not isinstance(group, Group):
             raise ConfigurationError(f"groups: {group!r} must be a Group, such as Group('paid', routes=['/v1/*'])")
@@ -143,7 +128,7 @@ def group_list(groups: Iterable[Group]) -> list[Group]:
 
 
 def exact_paths(paths: Iterable[str], setting: str = "public_paths") -> list[str]:
-    given = listed(paths, setting, "'/health'")
+    given = checked_list(setting, paths, "'/health'")
     for path in given:
         if not isinstance(path, str) or not path.startswith("/") or "*" in path:
             raise ConfigurationError(f"{setting}: {path!r} must be one exact path, such as '/health'")
