@@ -161,7 +161,7 @@ class ClientResolver:
         networks = IPSet(trusted_proxies, "trusted_proxies")
         self._trusted = networks if len(networks) else None
 
-    def __call__(self, scope: Mapping[str, Any]) -> Address | None:
+    def client_of(self, scope: Mapping[str, Any]) -> Address | None:
         # The client may be missing, empty, a name, or carry its port as text; only the host is read.
         client = scope.get("client")
         peer = parse_address(client[0]) if client and isinstance(client[0], str) else None

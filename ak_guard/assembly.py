@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from ak_guard.address import ClientResolver, IPSet
 from ak_guard.backends import CountsBudgets, KeyLookup, backend_from_url
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 log: Final = logging.getLogger("ak_guard")
 
 
-class Assembly(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Assembly:
     """Everything a door needs. `owned` are the stores that this middleware opened itself.
 
     `streams` is None where running streams are left alone, `recorder` where nothing is recorded, and `holder` where

@@ -76,7 +76,7 @@ class Bearer(Header):
         super().__init__("authorization")
 
     def value_of(self, line: bytes) -> bytes:
-        if line[:7] == b"Bearer ":  # as nearly everybody writes it
+        if line.startswith(b"Bearer "):  # as nearly everybody writes it
             return line[7:].strip(_BLANKS)
         if line[:1] in _BLANKS:
             line = line.strip(_BLANKS)
@@ -200,7 +200,7 @@ class KeyFinder:
         self._elsewhere = {kind: _where(elsewhere, kind) for kind in ("http", "websocket")}
         self._removed = {kind: _where(removed, kind) for kind in ("http", "websocket")}
 
-    def __call__(self, scope: Scope) -> bytes | Denial:
+    def find(self, scope: Scope) -> bytes | Denial:
         """Return the key's bytes or the refusal that its absence or shape deserves."""
         kind: str = scope["type"]
         by_header, lengths = self._by_header, self._lengths

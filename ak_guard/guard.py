@@ -40,27 +40,43 @@ _OUTAGE_RETRY_SECONDS = 2
 class Case:
     """What is known about one request while it is judged. The door reads the outcome from here."""
 
-    cost = 0
-    subject: Subject | None = None
-    admission: Admission | None = None
-    denial: Denial | None = None
-    #: The budgets as they stood when one of them was full.
-    shortage: Shortage | None = None
-    #: Of the secret that the request holds.
-    digest = b""
-    #: What may be told of a key that nobody holds.
-    hint = ""
-    #: The door's own: how the response began, and the stream that it became.
-    start: MutableMapping[str, Any] | None = None
-    stream: Any = None
-    #: What was answered, where no `start` tells.
-    status: int | None = None
+    # Not on the class: what is read from there is looked for in the object first, each time.
+    __slots__ = (
+        "admission",
+        "client",
+        "cost",
+        "denial",
+        "digest",
+        "hint",
+        "judged",
+        "now",
+        "shortage",
+        "start",
+        "status",
+        "stream",
+        "subject",
+    )
 
     def __init__(self, now: float, client: Address | None) -> None:
         self.now = now
-        #: When the budgets had been judged: what is told of them counts from here.
-        self.judged = now
         self.client = client
+        self.cost: int = 0
+        self.subject: Subject | None = None
+        self.admission: Admission | None = None
+        self.denial: Denial | None = None
+        #: When the budgets had been judged: what is told of them counts from here.
+        self.judged: float = now
+        #: The budgets as they stood when one of them was full.
+        self.shortage: Shortage | None = None
+        #: Of the secret that the request holds.
+        self.digest: bytes = b""
+        #: What may be told of a key that nobody holds.
+        self.hint: str = ""
+        #: The door's own: how the response began, and the stream that it became.
+        self.start: MutableMapping[str, Any] | None = None
+        self.stream: Any = None
+        #: What was answered, where no `start` tells.
+        self.status: int | None = None
 
 
 class Guard:
@@ -81,8 +97,8 @@ class Guard:
     ) -> None:
         """`local` counts while the store of budgets is away; None refuses meanwhile."""
         self._realm = realm
-        self._find_key = find_key
-        self._client_of = client_of
+        self._keys = find_key
+        self._clients = client_of
         self._service = service
         self._floods = floods
         self._known = known
@@ -92,9 +108,9 @@ class Guard:
 
     async def judge(self, scope: Scope) -> Case:  # noqa: C901  # the whole story, and no call more for the many
         """Let a request in (`case.admission`) or refuse it (`case.denial`)."""
-        case = Case(self._clock(), self._client_of(scope))
+        case = Case(self._clock(), self._clients.client_of(scope))
 
-        key = self._find_key(scope)
+        key = self._keys.find(scope)
         if isinstance(key, Denial):
             case.denial = key
             return case
@@ -113,9 +129,8 @@ class Guard:
 
         # Who has passed on this route passes again, until the key expires. So these rules may look at nothing but the
         # key, its group, the client and the route; what looks at more stands behind them.
-        get = scope.get
         method = scope["method"] if scope["type"] == "http" else "GET"
-        asked: Asked = (case.client, method, scope["path"], get("raw_path"), get("root_path"))
+        asked: Asked = (case.client, method, scope["path"], scope.get("raw_path"), scope.get("root_path"))
         if asked not in subject.passed or case.now >= subject.rules.good_until:
             route = route_of(scope)
             case.denial = (
@@ -150,7 +165,7 @@ class Guard:
 
     async def rejudge(self, scope: Scope, admission: Admission) -> Case:
         """A guard around this one has let the request in with the same backend: only this service's rules are left."""
-        case = Case(self._clock(), self._client_of(scope))
+        case = Case(self._clock(), self._clients.client_of(scope))
         case.denial = self._service.check(case.client)
         if case.denial is None and not self._service.lets_in_group(admission.key.group):
             case.denial = checks.wrong_group(admission.key.group)
@@ -162,8 +177,8 @@ class Guard:
 
     async def identify(self, scope: Scope) -> Case:
         """Whose key is it, and may he be told of it from here? Expiry and budgets do not matter; nothing is charged."""
-        case = Case(self._clock(), self._client_of(scope))
-        key = self._find_key(scope)
+        case = Case(self._clock(), self._clients.client_of(scope))
+        key = self._keys.find(scope)
         if isinstance(key, Denial):
             case.denial = key
             return case

@@ -225,7 +225,7 @@ class ApiKeyMiddleware:
                 state = scope.get("state")
                 scope["state"] = {**state, _STATE: admission} if state else {_STATE: admission}
                 shown: Shown = subject.door or Shown.of(subject)
-                scope["user"], scope["auth"] = shown.user, shown.user.credentials
+                scope["user"], scope["auth"] = shown.user, shown.credentials
                 headers = None
                 if self._ratelimit and receipt.left:
                     headers = shown.fields.render(receipt.left, receipt.ends, case.judged)

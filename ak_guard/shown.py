@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ak_guard.integrations.starlette_auth import KeyUser
 from ak_guard.ratelimit_fields import Headers, RateLimitFields, with_concurrency
 
 if TYPE_CHECKING:
+    from starlette.authentication import AuthCredentials
+
     from ak_guard.guard import Case
     from ak_guard.subject import Subject
 
 
-class Shown(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Shown:
     """Put together once for each key that is remembered."""
 
     user: KeyUser
+    credentials: AuthCredentials
     fields: RateLimitFields
 
     @classmethod
     def of(cls, subject: Subject) -> Shown:
         """Also kept in `subject.door`, where it is looked for first."""
-        shown = subject.door = cls(KeyUser(subject.key), RateLimitFields(subject.budget.shown))
+        user = KeyUser(subject.key)
+        shown = subject.door = cls(user, user.credentials, RateLimitFields(subject.budget.shown))
         return shown
 
 

@@ -77,7 +77,11 @@ class Purse:
         """What each window has left after what was spent from here."""
         if self._all_units:
             spent = self._first_units - self.units
-            return tuple([count - spent for count in self._left])
+            left: list[int] = []
+            # Not a comprehension, which is a call of its own.
+            for count in self._left:
+                left.append(count - spent)  # noqa: PERF401
+            return tuple(left)
         return tuple([count - spent for count, spent in zip(self._left, self.spent, strict=True)])
 
     def close(self) -> None:

@@ -34,18 +34,19 @@ class Receipt:
     refunds go to the windows that are open. `local` are the parts that count in the place of stores that are away.
     """
 
-    cost: int
-    charged: int
-    left: Sequence[int]
-    #: Whether the response has ended.
-    closed: bool = False
-    #: With which code a guard inside this one has refused what was let in here.
-    refused: str | None = None
-    #: Whether anything was charged or given back since the take.
-    settled: bool = False
-    local: Sequence[Part] = ()
-    #: What it runs in, where only so many of the key may run at once.
-    slot: Slot | None = None
+    __slots__ = (
+        "_generations",
+        "budget",
+        "charged",
+        "closed",
+        "cost",
+        "ends",
+        "left",
+        "local",
+        "refused",
+        "settled",
+        "slot",
+    )
 
     def __init__(
         self,
@@ -57,10 +58,19 @@ class Receipt:
         ends: list[float],
     ) -> None:
         self.budget: Budget = budget
-        self.cost = cost
-        self.charged = charged
-        self.left = left
+        self.cost: int = cost
+        self.charged: int = charged
+        self.left: Sequence[int] = left
         self.ends: list[float] = ends
+        #: Whether the response has ended.
+        self.closed: bool = False
+        #: With which code a guard inside this one has refused what was let in here.
+        self.refused: str | None = None
+        #: Whether anything was charged or given back since the take.
+        self.settled: bool = False
+        self.local: Sequence[Part] = ()
+        #: What it runs in, where only so many of the key may run at once.
+        self.slot: Slot | None = None
         self._generations = generations
 
     @classmethod

@@ -119,7 +119,7 @@ async def _refusing(budget: Budget, charged: int, now: float) -> Shortage | None
 async def _take(budget: Budget, cost: int, charged: int, now: float) -> Receipt | Shortage:
     if not budget.parts or not charged:
         levels = await peek(budget, now)
-        left = [window.amount - level.used for window, level in zip(budget.shown, levels, strict=True)]
+        left = [max(0, window.amount - level.used) for window, level in zip(budget.shown, levels, strict=True)]
         ends = [_end(window, level, now) for window, level in zip(budget.shown, levels, strict=True)]
         return Receipt(budget, cost, charged, None, left, ends)
     if not budget.at_once:
@@ -191,7 +191,7 @@ async def _refill(part: Part, charged: int, clock: Callable[[], float]) -> None:
 def _receipt(budget: Budget, cost: int, charged: int, grants: Sequence[Grant]) -> Receipt:
     windows = [window for part in budget.parts for window in part.windows]
     used = [count for grant in grants for count in grant.used]
-    left = [window.amount - count for window, count in zip(windows, used, strict=True)]
+    left = [max(0, window.amount - count) for window, count in zip(windows, used, strict=True)]
     ends = [end for grant in grants for end in grant.ends]
     generations = [grant.generations for grant in grants]
     return Receipt(budget, cost, charged, generations, budget.in_order(left), budget.in_order(ends))

@@ -22,7 +22,7 @@ def client(
     lines: Iterable[str | bytes] = (), *, trusted: Iterable[str] = (PEER,), peer: Any = (PEER, 50_000)
 ) -> str | None:
     headers = [(b"x-forwarded-for", line if isinstance(line, bytes) else line.encode("latin-1")) for line in lines]
-    address = ClientResolver(trusted)(http(headers, client=peer))
+    address = ClientResolver(trusted).client_of(http(headers, client=peer))
     return None if address is None else address.text
 
 
@@ -60,7 +60,7 @@ def test_every_form_in_which_servers_give_the_peer_is_read_or_unknown(
 
 @pytest.mark.parametrize("trusted", [(), ("192.0.2.1",)])
 def test_a_scope_without_a_client_has_no_address(trusted: tuple[str, ...]) -> None:
-    assert ClientResolver(trusted)({"type": "http", "headers": []}) is None
+    assert ClientResolver(trusted).client_of({"type": "http", "headers": []}) is None
 
 
 def test_without_trusted_proxies_the_header_is_not_read() -> None:
@@ -202,7 +202,7 @@ def test_ports_brackets_and_blanks_are_stripped(entry: str, seen: str) -> None:
 
 @pytest.mark.parametrize("name", [b"X-Forwarded-For", b"x-forwarded-for", b"X-FORWARDED-FOR"])
 def test_the_case_of_the_header_does_not_matter(name: bytes) -> None:
-    address = ClientResolver([PEER])(http([(name, b"198.51.100.1")], client=(PEER, 1)))
+    address = ClientResolver([PEER]).client_of(http([(name, b"198.51.100.1")], client=(PEER, 1)))
     assert str(address) == "198.51.100.1"
 
 
@@ -218,7 +218,7 @@ def test_the_case_of_the_header_does_not_matter(name: bytes) -> None:
     ],
 )
 def test_no_other_forwarding_header_is_read(name: bytes, value: bytes) -> None:
-    assert str(ClientResolver([PEER])(http([(name, value)], client=(PEER, 1)))) == PEER
+    assert str(ClientResolver([PEER]).client_of(http([(name, value)], client=(PEER, 1)))) == PEER
 
 
 @pytest.mark.parametrize("trusted", ["*", "localhost", "", "10.0.0.0/40"])

@@ -19,7 +19,7 @@ REALTIME = "openai-insecure-api-key."
 
 def find(scope: dict[str, Any], *places: Any, forward_key: bool = True) -> bytes | str:
     """The key, or the code of the refusal."""
-    found = KeyFinder(places or None, forward_key=forward_key)(scope)
+    found = KeyFinder(places or None, forward_key=forward_key).find(scope)
     return found.code if isinstance(found, Denial) else found
 
 
@@ -132,7 +132,7 @@ def test_any_word_is_understood_or_a_configuration_error(word: str) -> None:
     except ConfigurationError as error:
         assert str(error).startswith("extractors: ")  # noqa: PT017  # both ends are right, and raising is but one
     else:
-        assert isinstance(finder(http()), Denial)
+        assert isinstance(finder.find(http()), Denial)
 
 
 @pytest.mark.parametrize("scheme", [b"Bearer", b"bearer", b"BEARER", b"bEaReR"])
@@ -254,7 +254,7 @@ def test_a_subprotocol_of_undecodable_bytes_is_a_malformed_key_and_no_crash() ->
 def test_a_refusal_never_repeats_what_was_sent() -> None:
     finder = KeyFinder()
     for headers in ([(b"x-api-key", KEY), (b"api-key", OTHER)], [(b"x-api-key", KEY * 50)]):
-        denial = finder(http(headers))
+        denial = finder.find(http(headers))
         assert isinstance(denial, Denial)
         assert KEY.decode() not in repr(denial)
         assert OTHER.decode() not in repr(denial)

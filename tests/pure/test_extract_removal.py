@@ -200,7 +200,7 @@ def test_no_request_gives_anything_but_a_key_or_a_denial(
     headers: Pairs, query: bytes, offered: list[str], forward_key: bool, kind: str
 ) -> None:
     scope: dict[str, Any] = {"type": kind, "headers": headers, "query_string": query, "subprotocols": offered}
-    found = KeyFinder(EVERYWHERE, forward_key=forward_key)(scope)
+    found = KeyFinder(EVERYWHERE, forward_key=forward_key).find(scope)
     if isinstance(found, Denial):
         assert found.code in {"missing_api_key", "ambiguous_credentials", "credential_too_large"}
     else:
