@@ -129,7 +129,8 @@ def assemble(options: Options) -> Assembly:
         find_key=find_key,
         client_of=ClientResolver(options.trusted_proxies),
         service=service,
-        floods=FailureLimit(failure_limit),
+        # What report mode lets through it does not hold up either.
+        floods=FailureLimit(failure_limit, delays=options.mode == "enforce"),
         known=known,
         cost=options.cost,
         local=MemoryStorage() if options.on_unavailable == "allow" else None,

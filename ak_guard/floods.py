@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -13,16 +14,20 @@ from ak_guard.budgets.memory import MemoryStorage
 from ak_guard.budgets.windows import Window
 from ak_guard.loops import PerLoop
 from ak_guard.records import Denial, Limit
+from ak_guard.throttle import REFUSALS, Line, Throttle
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from ak_guard.budgets.base import Grant
 
 # So many look-ups one address may have under way; callers without an address of their own share them.
 MAX_LOOKUPS: Final = 64
-# A throttled address keeps one look-up in so many seconds: a right key gets through, so nobody is locked out for good.
-_SPARED_SECONDS: Final = 1.0
+# With so few under way nobody floods.
+_FEW_LOOKUPS: Final = 8
+# Of keys that nobody holds so many a second are looked up for those without an address of their own who flood.
+_UNKNOWN_A_SECOND: Final = 100
 _SHARED: Final = ""
 _PRIVATE: Final = IPSet.private()
 # Throttles that are over are swept once there are more than so many, or twice as many as the last time.
@@ -35,21 +40,32 @@ class FailureLimit:
     Only keys that nobody holds count, and look-ups that the caller did not wait for. Addresses that are unknown,
     loopback or private may stand for many callers, so they are never throttled. Each address has a cap on look-ups at a
     time; the shared ones have one between them. No address has more under way than may still fail, so that many at once
-    are no way round the limit: who comes then waits for his turn.
+    are no way round the limit: who comes then waits for his turn. With `delays` refusals wait as well where there are
+    many; `monotonic` is what that is measured by, in seconds.
     """
 
-    def __init__(self, limit: Limit | None) -> None:
+    def __init__(
+        self, limit: Limit | None, *, delays: bool = True, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._delays = delays
+        self._monotonic = monotonic
         self._window = None if limit is None else Window.of(limit)
         self._one = [] if self._window is None else [Ask(self._window, 1)]
         self._none = [] if self._window is None else [Ask(self._window, 0)]
         self._counters = MemoryStorage()
-        self._throttles: dict[str, _Throttle] = {}
+        self._throttles: dict[str, Throttle] = {}
+        # Refusals of those who have no address of their own, and keys of theirs that nobody holds.
+        self._shared = Line(REFUSALS)
+        self._unknown = Line(_UNKNOWN_A_SECOND)
         self._sweep_at = _SWEEP_FROM
         self._running: PerLoop[dict[str, _Lookups]] = PerLoop(dict)
 
     async def turn(self, client: Address | None, now: float) -> bool:
         """Wait for one look-up of this address to end, where no more may be under way; whether that was so."""
         subject = _subject(client)
+        throttle = self._throttles.get(subject)
+        if throttle is not None and throttle.wait(now):
+            return False
         lookups = self._running.get().get(subject)
         if lookups is None or not self._is_crowded(subject, lookups, now) or lookups.waiting >= MAX_LOOKUPS:
             return False
@@ -62,19 +78,39 @@ class FailureLimit:
 
     def attempt(self, client: Address | None, now: float) -> Attempt | Denial:
         """May this address look up a key that it may have made up? The look-up belongs within what is returned."""
-        subject, running = _subject(client), self._running.get()
-        if self._window is not None:
-            lookups = running.get(subject)
-            if lookups is not None and (lookups.count >= MAX_LOOKUPS or self._is_crowded(subject, lookups, now)):
-                return _too_many(1)
-            throttle = self._throttles.get(subject)
-            if throttle is not None and not throttle.spares(now):
-                return _too_many(math.ceil(throttle.spared_at + _SPARED_SECONDS - now))
+        subject = _subject(client)
+        throttle = self._throttles.get(subject)
+        if throttle is not None and (wait := throttle.wait(now)):
+            return _too_many(wait)
+        running = self._running.get()
+        lookups = None if self._window is None else running.get(subject)
+        if lookups is not None and (lookups.count >= MAX_LOOKUPS or self._is_crowded(subject, lookups, now)):
+            return _too_many(1)
+        if throttle is not None:
+            throttle.spare(now)
         return Attempt(self, running, subject, now)
 
-    def failed(self, client: Address | None, now: float) -> None:
-        """A key turned out to be nobody's."""
-        self.count(_subject(client), now)
+    async def refused(self, client: Address | None, denial: Denial) -> Denial:
+        """The same refusal, when its turn has come."""
+        if self._delays:
+            subject = _subject(client)
+            throttle = self._throttles.get(subject)
+            line = self._shared if subject == _SHARED else None if throttle is None else throttle.line
+            if line is not None:
+                await line.wait(self._monotonic())
+        return denial
+
+    async def failed(self, client: Address | None, now: float) -> None:
+        """A key turned out to be nobody's.
+
+        Shared addresses have no limit. But where they have many look-ups under way, this one lasts until its turn.
+        """
+        subject = _subject(client)
+        self.count(subject, now)
+        if subject == _SHARED and self._delays:
+            lookups = self._running.get().get(subject)
+            if lookups is not None and lookups.count > _FEW_LOOKUPS:
+                await asyncio.sleep(self._unknown.turn(self._monotonic()))
 
     def repeated(self, client: Address | None, now: float) -> Denial | None:
         """A key came again that is remembered as nobody's: counted, and refused without a look-up."""
@@ -86,9 +122,11 @@ class FailureLimit:
         if self._window is None or subject == _SHARED:
             return None
         outcome = self._counters.spend(subject, self._one, now=now)
-        if outcome.used[0] >= self._window.amount and subject not in self._throttles:
-            self._sweep(now)
-            self._throttles[subject] = _Throttle(now, outcome.ends[0])
+        if outcome.used[0] >= self._window.amount:
+            throttle = self._throttles.get(subject)
+            if throttle is None or throttle.is_over(now):
+                self._sweep(now)
+                self._throttles[subject] = Throttle(now, outcome.ends[0])
         return outcome
 
     def _is_crowded(self, subject: str, lookups: _Lookups, now: float) -> bool:
@@ -126,30 +164,6 @@ class _Lookups:
             self._ended = None
 
 
-class _Throttle:
-    """One address that failed too often: from `since` to `until`, with a look-up spared now and then."""
-
-    __slots__ = ("since", "spared_at", "until")
-
-    def __init__(self, since: float, until: float) -> None:
-        self.since = since
-        self.until = until
-        self.spared_at = -math.inf
-
-    def is_over(self, now: float) -> bool:
-        # A clock that was set back ends it too: nobody waits for the time to come again.
-        return not self.since <= now < self.until
-
-    def spares(self, now: float) -> bool:
-        """Whether a look-up may be made now; if so, it is the one."""
-        if self.is_over(now):
-            return True
-        if self.spared_at <= now < self.spared_at + _SPARED_SECONDS:
-            return False
-        self.spared_at = now
-        return True
-
-
 class Attempt:
     """One look-up of a key that may be made up. Whoever goes away meanwhile has failed."""
 
@@ -181,6 +195,8 @@ def _subject(client: Address | None) -> str:
     return _SHARED if client is None or client in _PRIVATE else client.bucket
 
 
+# Whoever floods is told the same for a second.
+@lru_cache(maxsize=64)
 def _too_many(retry_after: int) -> Denial:
     return Denial(
         "too_many_failures", "Too many unknown API keys came from this address.", retry_after=max(1, retry_after)

@@ -208,11 +208,11 @@ class Guard:
         if (denial := self._service.check(case.client)) is not None:
             return denial
         if entry is not None:
-            return self._floods.repeated(case.client, case.now) or checks.unknown_key()
+            repeated = self._floods.repeated(case.client, case.now)
+            return checks.unknown_key() if repeated is None else await self._floods.refused(case.client, repeated)
 
         # Whoever joins a question asks nothing himself, and a key that was known may be asked about again.
-        joins = self._known.is_asking(digest)
-        stranger = not joins and not self._known.knows(digest)
+        stranger = not self._known.is_asking(digest) and not self._known.knows(digest)
         if stranger and await self._floods.turn(case.client, case.now):
             case.now = self._clock()
             # Meanwhile somebody may have asked about the same key.
@@ -221,19 +221,19 @@ class Guard:
             return known or await self._resolve(key, digest, entry, case)
         attempt = self._floods.attempt(case.client, case.now) if stranger else nullcontext()
         if isinstance(attempt, Denial):
-            return attempt
+            return await self._floods.refused(case.client, attempt)
         try:
             with attempt:
                 found = (await self._known.resolve(digest, case.now)).value
+                if found is None:
+                    await self._floods.failed(case.client, case.now)
+                    return checks.unknown_key()
         except ConfigurationError as error:
             log.error("ak_guard is not configured: %s", error)
             return misconfigured()
         except BackendError:
             detail = "API keys cannot be checked at the moment."
             return Denial("key_service_unavailable", detail, retry_after=_OUTAGE_RETRY_SECONDS)
-        if found is None:
-            self._floods.failed(case.client, case.now)
-            return checks.unknown_key()
         return found
 
     async def _take(self, budget: Budget, charged: int, case: Case) -> Receipt | Shortage | Denial:

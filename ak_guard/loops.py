@@ -24,40 +24,38 @@ class PerLoop(Generic[T]):
     def __init__(self, make: Callable[[], T], *, keep: bool = False) -> None:
         self._make = make
         self._keep = keep
-        self._held: dict[int, tuple[asyncio.AbstractEventLoop, T]] = {}
+        # Loops are told apart by identity, and one that is held here lends its identity to no other.
+        self._held: dict[asyncio.AbstractEventLoop, T] = {}
         self._lock = threading.Lock()
 
     def get(self) -> T:
         """The running loop's own, made now if it has none."""
         loop = asyncio.get_running_loop()
-        held = self._held.get(id(loop))
-        if held is not None and held[0] is loop:
-            return held[1]
+        try:
+            return self._held[loop]
+        except KeyError:
+            pass
         with self._lock:
-            if held is not None:
-                # The id is that of a loop that is gone, taken over by the running one.
-                self._held[-id(held)] = self._held.pop(id(loop))
             if not self._keep:
-                self._held = {at: kept for at, kept in self._held.items() if not kept[0].is_closed()}
-            made = self._make()
-            self._held[id(loop)] = (loop, made)
+                self._held = {other: kept for other, kept in self._held.items() if not other.is_closed()}
+            made = self._held[loop] = self._make()
             return made
 
     def values(self) -> list[T]:
         """What every loop has."""
         with self._lock:
-            return [value for _, value in self._held.values()]
+            return list(self._held.values())
 
     def abandoned(self) -> list[T]:
         """Take out what belongs to loops that were closed, to be put away by whoever still runs."""
         with self._lock:
-            gone = [at for at, (loop, _) in self._held.items() if loop.is_closed()]
-            return [self._held.pop(at)[1] for at in gone]
+            gone = [loop for loop in self._held if loop.is_closed()]
+            return [self._held.pop(loop) for loop in gone]
 
     def drain(self) -> list[T]:
         """Take out everything."""
         with self._lock:
-            held = [value for _, value in self._held.values()]
+            held = list(self._held.values())
             self._held.clear()
             return held
 

@@ -31,7 +31,7 @@ class RateLimitFields:
         self._from = self._until = 0.0
 
     def render(self, left: Sequence[int], ends: Sequence[float], now: float) -> Headers:
-        """Both fields for what each window has left, not below 0, and for when it frees, in the order of the windows."""
+        """Both fields for what each window has left (0 or more) and when it frees, in the order of the windows."""
         if not self._from <= now < self._until or (ends is not self._ends and ends != self._ends):
             self._fill(ends, now)
         return [self._policy, (b"ratelimit", self._template % tuple(left))]

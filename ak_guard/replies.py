@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 from functools import lru_cache
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -62,6 +61,7 @@ BUDGET_CODES: Final = frozenset(
 )
 # draft-ietf-httpapi-ratelimit-headers registers this problem type (RFC 9457) with the member "violated-policies".
 _QUOTA_EXCEEDED: Final = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+_TOO_MANY_REQUESTS: Final = 429
 _REALM: Final = 'Bearer realm="api"'
 
 
@@ -91,9 +91,8 @@ class Replies:
                 # RFC 6455 7.4.1: 1008 is a violated policy. A close reason has at most 123 bytes.
                 await send({"type": "websocket.close", "code": 1008, "reason": denial.code})
                 return
-        form = self._forms[denial.code]
-        if form.status == HTTPStatus.UNAUTHORIZED and _asks_for_oauth(scope["path"]):
-            form = self._absent[denial.code]
+        code = denial.code
+        form = self._absent[code] if code in self._absent and _asks_for_oauth(scope["path"]) else self._forms[code]
         request_id = b"req_%024x" % random.getrandbits(96)  # names a request, guards nothing
         asked = _asked(scope["headers"])
         body = form.body(denial, request_id, anthropic=asked.anthropic)
@@ -108,7 +107,7 @@ class Replies:
         wait = denial.retry_after
         if wait is not None:
             headers.append((b"retry-after", b"%d" % wait))
-            if form.status == HTTPStatus.TOO_MANY_REQUESTS and wait > self._max_client_wait:
+            if form.status == _TOO_MANY_REQUESTS and wait > self._max_client_wait:
                 headers.append(_DO_NOT_RETRY)
         prefix = "websocket." if websocket else ""
         await send({"type": f"{prefix}http.response.start", "status": form.status, "headers": headers})

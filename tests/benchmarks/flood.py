@@ -1,7 +1,8 @@
 """Makes up keys and calls with them: `python -m tests.benchmarks.flood`, a process of its own.
 
 Reads jobs from standard input, one JSON object a line ("port", "rate", "seconds", "connections", "addresses", "times"),
-and answers each with what was sent and what came back. `addresses` are those of the callers, as a proxy on this machine
+makes up the keys and answers with their number; after one more line it begins, and answers with what was sent and what
+came back. `addresses` are those of the callers, as a proxy on this machine
 tells them; with none the calls are those of this machine. Each key is sent `times` times, one after the other and over
 connections of their own. Only loopback is called.
 """
@@ -76,12 +77,15 @@ class Connection(asyncio.Protocol):
         self._transport.close()
 
 
-async def run(job: dict[str, Any]) -> dict[str, Any]:
+def made_up(job: dict[str, Any]) -> list[tuple[str, str | None]]:
+    """As many keys as the job takes, each with the address that it comes from."""
+    wanted = int(job["rate"] * job["seconds"]) // job["times"] + 1
+    return list(zip([mint() for _ in range(wanted)], itertools.cycle(job["addresses"] or [None]), strict=False))
+
+
+async def run(job: dict[str, Any], turns: list[tuple[str, str | None]]) -> dict[str, Any]:
     """Send at the rate that is wanted, or as fast as answers make connections free."""
-    addresses: list[str | None] = job["addresses"] or [None]
-    times, wanted = job["times"], int(job["rate"] * job["seconds"])
-    secrets = [mint() for _ in range(wanted // times + 1)]
-    turns = list(zip(secrets, itertools.cycle(addresses), strict=False))
+    times = job["times"]
     messages = [request for secret, address in turns for request in [message(secret, PATH, address=address)] * times]
     loop = asyncio.get_running_loop()
     made = [await loop.create_connection(Connection, "127.0.0.1", job["port"]) for _ in range(job["connections"])]
@@ -102,7 +106,11 @@ async def run(job: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     for line in sys.stdin:
-        print(json.dumps(asyncio.run(run(json.loads(line)))), flush=True)  # noqa: T201  # its answer
+        job = json.loads(line)
+        turns = made_up(job)
+        print(len(turns), flush=True)  # noqa: T201  # its answer
+        sys.stdin.readline()
+        print(json.dumps(asyncio.run(run(job, turns))), flush=True)  # noqa: T201  # its answer
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from dataclasses import dataclass
@@ -146,6 +147,6 @@ async def on_sqlite(name: str, folder: Path, *, live: int, at_once: int) -> Case
     return await guarded(name, backend=backend, live=live, at_once=at_once, checks="")
 
 
-def strangers(count: int, client: str) -> list[dict[str, Any]]:
-    """Requests with well-formed keys that nobody holds, as from a private address: it is not throttled."""
-    return [request(mint(), client) for _ in range(count)]
+def strangers(count: int, clients: Sequence[str]) -> list[dict[str, Any]]:
+    """Requests with well-formed keys that nobody holds, from these addresses in turn; no private one is throttled."""
+    return [request(mint(), client) for client in itertools.islice(itertools.cycle(clients), count)]

@@ -11,6 +11,7 @@ from ak_guard import ApiKeyMiddleware, KeyManager
 from ak_guard.backends import Found, MemoryBackend
 from ak_guard.floods import MAX_LOOKUPS
 from ak_guard.keys import mint
+from ak_guard.throttle import REFUSALS
 from tests.support import bearer, client_for, echo_app
 
 if TYPE_CHECKING:
@@ -67,6 +68,87 @@ async def test_a_flood_is_throttled_and_one_lookup_a_second_is_left(
         assert await codes(client, [good, mint(), good]) == ["admitted", "too_many_failures", "admitted"]
         clock.move(60)
         assert await codes(client, [mint()]) == ["invalid_api_key"]
+
+
+async def test_who_floods_again_is_throttled_again(backend: CountingBackend, clock: ManualClock) -> None:
+    app = ApiKeyMiddleware(echo_app(), backend=backend, clock=clock, failure_limit="3/minute")
+    async with client_for(app) as client:
+        for _ in range(3):
+            flood = await codes(client, [mint() for _ in range(6)])
+            assert flood == ["invalid_api_key"] * 4 + ["too_many_failures"] * 2
+            clock.move(61)
+
+
+async def test_who_floods_waits_for_his_refusals_and_keeps_nobody_else_waiting(
+    backend: CountingBackend, clock: ManualClock
+) -> None:
+    app = ApiKeyMiddleware(echo_app(), backend=backend, clock=clock, failure_limit="1/minute")
+    good = (await KeyManager(backend, clock=clock).create("good")).secret
+    async with client_for(app, ip="203.0.113.10") as flooding, client_for(app, ip="203.0.113.11") as other:
+        assert await codes(flooding, [mint(), mint()]) == ["invalid_api_key"] * 2
+        calls = [asyncio.create_task(flooding.get("/", headers=bearer(mint()))) for _ in range(8 * REFUSALS)]
+        await turns_of_the_loop()
+        at_once = [call for call in calls if call.done()]
+        assert REFUSALS <= len(at_once) < len(calls)
+        assert await codes(other, [good]) == ["admitted"]
+        # The key that is known now passes from there, too, and does not stand in the line.
+        assert await codes(flooding, [good]) == ["admitted"]
+        assert not all(call.done() for call in calls)
+        answers = await asyncio.gather(*calls)
+    assert {answer.json()["code"] for answer in answers} == {"too_many_failures"}
+
+
+async def test_a_key_known_to_be_nobodys_that_comes_again_and_again_waits_as_well(
+    backend: CountingBackend, clock: ManualClock
+) -> None:
+    app = ApiKeyMiddleware(echo_app(), backend=backend, clock=clock, failure_limit="1/minute")
+    wrong = mint()
+    async with client_for(app) as client:
+        await codes(client, [wrong])
+        calls = [asyncio.create_task(client.get("/", headers=bearer(wrong))) for _ in range(8 * REFUSALS)]
+        await turns_of_the_loop()
+        assert not all(call.done() for call in calls)
+        for call in calls:
+            call.cancel()
+
+
+async def test_who_calls_one_after_the_other_does_not_wait_to_be_refused(
+    backend: CountingBackend, clock: ManualClock
+) -> None:
+    app = ApiKeyMiddleware(echo_app(), backend=backend, clock=clock, failure_limit="1/minute")
+    async with client_for(app) as client:
+        await codes(client, [mint(), mint()])
+        # Where others come with it each refusal may be MOST_SECONDS late, which makes 50 s.
+        async with asyncio.timeout(20):
+            assert await codes(client, [mint() for _ in range(100)]) == ["too_many_failures"] * 100
+
+
+async def test_a_flood_from_shared_addresses_leaves_time_for_others(
+    backend: CountingBackend, clock: ManualClock
+) -> None:
+    app = ApiKeyMiddleware(echo_app(), backend=backend, clock=clock)
+    good = (await KeyManager(backend, clock=clock).create("good")).secret
+    async with client_for(app, ip="10.0.0.1") as client:
+        assert await codes(client, [good]) == ["admitted"]
+        backend.gate.clear()
+        calls = [asyncio.create_task(client.get("/", headers=bearer(mint()))) for _ in range(MAX_LOOKUPS + 40)]
+        await turns_of_the_loop()
+        backend.gate.set()
+        await turns_of_the_loop()
+        assert not all(call.done() for call in calls)
+        assert await codes(client, [good]) == ["admitted"]
+        answers = await asyncio.gather(*calls)
+    assert backend.lookups == 1 + MAX_LOOKUPS
+    assert {answer.json()["code"] for answer in answers} == {"invalid_api_key", "too_many_failures"}
+
+
+async def test_report_mode_holds_nobody_up(backend: CountingBackend, clock: ManualClock) -> None:
+    app = ApiKeyMiddleware(echo_app(), backend=backend, clock=clock, failure_limit="1/minute", mode="report")
+    async with client_for(app) as client:
+        calls = [asyncio.create_task(client.get("/", headers=bearer(mint()))) for _ in range(5 * REFUSALS)]
+        await turns_of_the_loop()
+        assert all(call.done() for call in calls)
+    assert app.would_refuse["too_many_failures"]
 
 
 async def test_a_known_key_goes_on_from_a_flooding_address_even_past_its_time(
