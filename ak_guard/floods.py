@@ -100,17 +100,19 @@ class FailureLimit:
                 await line.wait(self._monotonic())
         return denial
 
-    async def failed(self, client: Address | None, now: float) -> None:
-        """A key turned out to be nobody's.
+    def failed(self, client: Address | None, now: float) -> float:
+        """A key turned out to be nobody's. The look-up shall last so many seconds longer, 0 for nearly all.
 
-        Shared addresses have no limit. But where they have many look-ups under way, this one lasts until its turn.
+        Shared addresses have no limit; but where they have many look-ups under way, each lasts until its turn.
         """
         subject = _subject(client)
-        self.count(subject, now)
-        if subject == _SHARED and self._delays:
-            lookups = self._running.get().get(subject)
-            if lookups is not None and lookups.count > _FEW_LOOKUPS:
-                await asyncio.sleep(self._unknown.turn(self._monotonic()))
+        if subject != _SHARED:
+            self.count(subject, now)
+            return 0.0
+        lookups = self._running.get().get(subject)
+        if not self._delays or lookups is None or lookups.count <= _FEW_LOOKUPS:
+            return 0.0
+        return self._unknown.turn(self._monotonic())
 
     def repeated(self, client: Address | None, now: float) -> Denial | None:
         """A key came again that is remembered as nobody's: counted, and refused without a look-up."""
