@@ -59,8 +59,8 @@ class Case:
     )
 
     def __init__(self, now: float, client: Address | None) -> None:
-        self.now = now
-        self.client = client
+        self.now: float = now
+        self.client: Address | None = client
         self.cost: int = 0
         self.subject: Subject | None = None
         self.admission: Admission | None = None
