@@ -7,13 +7,18 @@ GitHub's token format (https://github.blog/2021-04-05-behind-githubs-new-authent
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 import zlib
-from hashlib import sha256
-from typing import Final
+from contextlib import suppress
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
 from ak_guard.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: For secret scanners: matches every key minted with the default prefix.
 SCANNER_PATTERN: Final = r"\bak_[0-9A-Za-z]{38}\b"
@@ -70,7 +75,7 @@ def is_well_formed(text: bytes) -> bool:
 
 def digest(text: bytes) -> bytes:
     """The name by which cache, wire and backends know a key: 32 bytes, SHA-256 of its text."""
-    return sha256(text).digest()
+    return _sha256(text).digest()  # type: ignore[no-any-return]
 
 
 def hint(text: str) -> str:
@@ -84,6 +89,20 @@ def hint_of_unknown(text: bytes) -> str:
     if len(text) < _LEAST_HINTED or _PRINTABLE.fullmatch(text) is None:
         return ""
     return hint(text.decode("ascii"))
+
+
+def _plain_sha256() -> Callable[[bytes], Any]:
+    """CPython's own, as its `random` takes it, else that of `hashlib`.
+
+    OpenSSL's does much beside hashing, and needs twice the time for a text as short as a key.
+    """
+    for module in ("_sha2", "_sha256"):  # from 3.12 on, and before
+        with suppress(ImportError, AttributeError):
+            return import_module(module).sha256  # type: ignore[no-any-return]
+    return hashlib.sha256
+
+
+_sha256: Final = _plain_sha256()
 
 
 def _checksum(body: bytes) -> str:
