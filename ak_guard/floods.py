@@ -110,7 +110,7 @@ class FailureLimit:
             self.count(subject, now)
             return 0.0
         lookups = self._running.get().get(subject)
-        if not self._delays or lookups is None or lookups.count <= _FEW_LOOKUPS:
+        if self._window is None or not self._delays or lookups is None or lookups.count <= _FEW_LOOKUPS:
             return 0.0
         return self._unknown.turn(self._monotonic())
 

@@ -280,3 +280,15 @@ async def test_without_a_failure_limit_nothing_is_throttled(backend: CountingBac
     app = ApiKeyMiddleware(echo_app(), backend=backend, clock=clock, failure_limit=None)
     async with client_for(app) as client:
         assert await codes(client, [mint() for _ in range(50)]) == ["invalid_api_key"] * 50
+
+
+async def test_without_a_failure_limit_nobody_is_held_up(backend: CountingBackend, clock: ManualClock) -> None:
+    app = ApiKeyMiddleware(echo_app(), backend=backend, clock=clock, failure_limit=None)
+    backend.gate.clear()
+    async with client_for(app, ip="10.0.0.1") as client:
+        # More than are looked up in half a second where somebody floods.
+        calls = [asyncio.create_task(client.get("/", headers=bearer(mint()))) for _ in range(200)]
+        await turns_of_the_loop()
+        backend.gate.set()
+        await turns_of_the_loop()
+        assert all(call.done() for call in calls)
