@@ -98,7 +98,7 @@ class Guard:
     ) -> None:
         """`local` counts while the store of budgets is away; None refuses meanwhile."""
         self._realm = realm
-        self._keys = find_key
+        self._finder = find_key
         self._clients = client_of
         self._service = service
         self._floods = floods
@@ -111,7 +111,7 @@ class Guard:
         """Let a request in (`case.admission`) or refuse it (`case.denial`)."""
         case = Case(self._clock(), self._clients.client_of(scope))
 
-        key = self._keys.find(scope)
+        key = self._finder.find(scope)
         if isinstance(key, Denial):
             case.denial = key
             return case
@@ -179,7 +179,7 @@ class Guard:
     async def identify(self, scope: Scope) -> Case:
         """Whose key is it, and may he be told of it from here? Expiry and budgets do not matter; nothing is charged."""
         case = Case(self._clock(), self._clients.client_of(scope))
-        key = self._keys.find(scope)
+        key = self._finder.find(scope)
         if isinstance(key, Denial):
             case.denial = key
             return case
