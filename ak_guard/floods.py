@@ -64,7 +64,7 @@ class FailureLimit:
         """Wait for one look-up of this address to end, where no more may be under way; whether that was so."""
         subject = _subject(client)
         throttle = self._throttles.get(subject)
-        if throttle is not None and throttle.wait(now):
+        if throttle is not None and throttle.spared_in(now):
             return False
         lookups = self._running.get().get(subject)
         if lookups is None or not self._is_crowded(subject, lookups, now) or lookups.waiting >= MAX_LOOKUPS:
@@ -80,7 +80,7 @@ class FailureLimit:
         """May this address look up a key that it may have made up? The look-up belongs within what is returned."""
         subject = _subject(client)
         throttle = self._throttles.get(subject)
-        if throttle is not None and (wait := throttle.wait(now)):
+        if throttle is not None and (wait := throttle.spared_in(now)):
             return _too_many(wait)
         running = self._running.get()
         lookups = None if self._window is None else running.get(subject)
@@ -100,19 +100,18 @@ class FailureLimit:
                 await line.wait(self._monotonic())
         return denial
 
-    def failed(self, client: Address | None, now: float) -> float:
-        """A key turned out to be nobody's. The look-up shall last so many seconds longer, 0 for nearly all.
+    async def failed(self, client: Address | None, now: float) -> None:
+        """A key turned out to be nobody's.
 
         Shared addresses have no limit; but where they have many look-ups under way, each lasts until its turn.
         """
         subject = _subject(client)
         if subject != _SHARED:
             self.count(subject, now)
-            return 0.0
-        lookups = self._running.get().get(subject)
-        if self._window is None or not self._delays or lookups is None or lookups.count <= _FEW_LOOKUPS:
-            return 0.0
-        return self._unknown.turn(self._monotonic())
+        elif self._window is not None and self._delays:
+            lookups = self._running.get().get(subject)
+            if lookups is not None and lookups.count > _FEW_LOOKUPS:
+                await asyncio.sleep(self._unknown.turn(self._monotonic()))
 
     def repeated(self, client: Address | None, now: float) -> Denial | None:
         """A key came again that is remembered as nobody's: counted, and refused without a look-up."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 from contextlib import nullcontext
@@ -227,8 +226,7 @@ class Guard:
             with attempt:
                 found = (await self._known.resolve(digest, case.now)).value
                 if found is None:
-                    if wait := self._floods.failed(case.client, case.now):
-                        await asyncio.sleep(wait)
+                    await self._floods.failed(case.client, case.now)
                     return checks.unknown_key()
         except ConfigurationError as error:
             log.error("ak_guard is not configured: %s", error)

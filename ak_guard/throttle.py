@@ -62,7 +62,7 @@ class Throttle:
         # A clock that was set back ends it too: nobody waits for the time to come again.
         return not self._since <= now < self._until
 
-    def wait(self, now: float) -> int:
+    def spared_in(self, now: float) -> int:
         """Whole seconds until the next look-up is spared; 0 where it is spared now."""
         left = self._spared_at + SPARED_SECONDS - now
         if left <= 0 or now < self._spared_at or self.is_over(now):

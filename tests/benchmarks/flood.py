@@ -2,9 +2,9 @@
 
 Reads jobs from standard input, one JSON object a line ("port", "rate", "seconds", "connections", "addresses", "times"),
 makes up the keys and answers with their number; after one more line it begins, and answers with what was sent and what
-came back. `addresses` are those of the callers, as a proxy on this machine
-tells them; with none the calls are those of this machine. Each key is sent `times` times, one after the other and over
-connections of their own. Only loopback is called.
+came back. `addresses` are those of the callers, as a proxy on this machine tells them; with none the calls are those of
+this machine. Each key is sent `times` times, one after the other and over connections of their own. Only loopback is
+called.
 """
 
 from __future__ import annotations

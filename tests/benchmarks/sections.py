@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 ADDS_AT_MOST: Final = 1.25
 #: An address of a private network: unknown keys from there are not throttled, so that each is looked up.
 PRIVATE: Final = "10.1.2.3"
-
-
 #: Admitted, where each request is another object in memory.
 MANY: Final = "admitted, of many requests"
 
