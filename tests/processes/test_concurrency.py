@@ -101,10 +101,12 @@ async def used(keys: KeyManager, key_id: str) -> int:
     return concurrency.used
 
 
-async def story(house: House) -> None:
+async def story(house: House, storm: asyncio.Lock) -> None:
     async with house.place.manager() as keys:
         issued = await keys.create("crowded", limits=["1000/1h"], max_concurrency=LIMIT)
-        running, refused = await begin(house, issued.secret, TIMES)
+        # With all stores stormed at once, a small machine makes one wait longer for its store than any guard does.
+        async with storm:
+            running, refused = await begin(house, issued.secret, TIMES)
         assert refused == {"concurrency_limit_exceeded"}
         assert len(running) == house.crew.admitted == LIMIT
         assert await used(keys, issued.key.id) == LIMIT
@@ -137,6 +139,7 @@ async def story(house: House) -> None:
 
 
 async def test_no_more_run_at_once_than_may_and_each_end_makes_room(houses: list[House]) -> None:
+    storm = asyncio.Lock()
     async with asyncio.TaskGroup() as stories:
         for house in houses:
-            stories.create_task(story(house))
+            stories.create_task(story(house, storm))
