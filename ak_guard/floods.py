@@ -58,33 +58,24 @@ class FailureLimit:
         self._shared = Line(REFUSALS)
         self._unknown = Line(_UNKNOWN_A_SECOND)
         self._sweep_at = _SWEEP_FROM
-        self._running: PerLoop[dict[str, _Lookups]] = PerLoop(dict)
+        self._running: PerLoop[dict[str, Lookups]] = PerLoop(dict)
 
-    async def turn(self, client: Address | None, now: float) -> bool:
-        """Wait for one look-up of this address to end, where no more may be under way; whether that was so."""
-        subject = _subject(client)
-        throttle = self._throttles.get(subject)
-        if throttle is not None and throttle.spared_in(now):
-            return False
-        lookups = self._running.get().get(subject)
-        if lookups is None or not self._is_crowded(subject, lookups, now) or lookups.waiting >= MAX_LOOKUPS:
-            return False
-        lookups.waiting += 1
-        try:
-            await lookups.next_end()
-        finally:
-            lookups.waiting -= 1
-        return True
+    def attempt(self, client: Address | None, now: float) -> Attempt | Lookups | Denial:
+        """May this address look up a key that it may have made up? The look-up belongs within the attempt.
 
-    def attempt(self, client: Address | None, now: float) -> Attempt | Denial:
-        """May this address look up a key that it may have made up? The look-up belongs within what is returned."""
+        Where no more of its look-ups may be under way, these: it may ask again when one of them has ended.
+        """
         subject = _subject(client)
         throttle = self._throttles.get(subject)
         if throttle is not None and (wait := throttle.spared_in(now)):
             return _too_many(wait)
         running = self._running.get()
-        lookups = None if self._window is None else running.get(subject)
-        if lookups is not None and (lookups.count >= MAX_LOOKUPS or self._is_crowded(subject, lookups, now)):
+        lookups = running.get(subject)
+        if lookups is None:
+            lookups = running[subject] = Lookups()
+        elif self._is_crowded(subject, lookups, now):
+            return lookups if lookups.waiting < MAX_LOOKUPS else _too_many(1)
+        elif self._window is not None and lookups.count >= MAX_LOOKUPS:
             return _too_many(1)
         if throttle is not None:
             throttle.spare(now)
@@ -100,8 +91,8 @@ class FailureLimit:
                 await line.wait(self._monotonic())
         return denial
 
-    async def failed(self, client: Address | None, now: float) -> None:
-        """A key turned out to be nobody's.
+    def failed(self, client: Address | None, now: float) -> float:
+        """A key turned out to be nobody's. For how many seconds the look-up is to last on.
 
         Shared addresses have no limit; but where they have many look-ups under way, each lasts until its turn.
         """
@@ -111,7 +102,8 @@ class FailureLimit:
         elif self._window is not None and self._delays:
             lookups = self._running.get().get(subject)
             if lookups is not None and lookups.count > _FEW_LOOKUPS:
-                await asyncio.sleep(self._unknown.turn(self._monotonic()))
+                return self._unknown.turn(self._monotonic())
+        return 0.0
 
     def repeated(self, client: Address | None, now: float) -> Denial | None:
         """A key came again that is remembered as nobody's: counted, and refused without a look-up."""
@@ -130,7 +122,7 @@ class FailureLimit:
                 self._throttles[subject] = Throttle(now, outcome.ends[0])
         return outcome
 
-    def _is_crowded(self, subject: str, lookups: _Lookups, now: float) -> bool:
+    def _is_crowded(self, subject: str, lookups: Lookups, now: float) -> bool:
         """Whether as many look-ups are under way as may still fail."""
         if self._window is None or subject == _SHARED:
             return False
@@ -143,7 +135,7 @@ class FailureLimit:
             self._sweep_at = max(_SWEEP_FROM, 2 * len(self._throttles))
 
 
-class _Lookups:
+class Lookups:
     """Those of one address that are under way, and how many requests wait for one of them to end."""
 
     __slots__ = ("_ended", "count", "waiting")
@@ -154,11 +146,17 @@ class _Lookups:
         self._ended: asyncio.Future[None] | None = None
 
     async def next_end(self) -> None:
+        """Wait for one of them to end."""
         self._ended = self._ended or asyncio.get_running_loop().create_future()
-        # Not awaited itself: whoever gives up waiting takes it from nobody.
-        await asyncio.wait([self._ended])
+        self.waiting += 1
+        try:
+            # Not awaited itself: whoever gives up waiting takes it from nobody.
+            await asyncio.wait([self._ended])
+        finally:
+            self.waiting -= 1
 
     def end(self) -> None:
+        """One of them has ended."""
         self.count -= 1
         if self._ended is not None:
             self._ended.set_result(None)
@@ -170,14 +168,14 @@ class Attempt:
 
     __slots__ = ("_limit", "_now", "_running", "_subject")
 
-    def __init__(self, limit: FailureLimit, running: dict[str, _Lookups], subject: str, now: float) -> None:
+    def __init__(self, limit: FailureLimit, running: dict[str, Lookups], subject: str, now: float) -> None:
         self._limit = limit
         self._running = running
         self._subject = subject
         self._now = now
 
     def __enter__(self) -> None:
-        self._running.setdefault(self._subject, _Lookups()).count += 1
+        self._running[self._subject].count += 1
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

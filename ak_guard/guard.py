@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 from contextlib import nullcontext
@@ -14,6 +15,7 @@ from ak_guard.budgets.receipt import Receipt, Shortage
 from ak_guard.budgets.slots import Full
 from ak_guard.budgets.take import take, take_at_once, take_locally
 from ak_guard.errors import BackendError, BudgetError, ConfigurationError
+from ak_guard.floods import FailureLimit, Lookups
 from ak_guard.paths import route_of
 from ak_guard.records import Admission, Denial
 
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from ak_guard.budgets.ledger import Budget
     from ak_guard.budgets.windows import Window
     from ak_guard.extract import KeyFinder
-    from ak_guard.floods import FailureLimit
     from ak_guard.subject import Asked, Subject
 
     Scope = MutableMapping[str, Any]
@@ -212,21 +213,23 @@ class Guard:
             return checks.unknown_key() if repeated is None else await self._floods.refused(case.client, repeated)
 
         # Whoever joins a question asks nothing himself, and a key that was known may be asked about again.
-        stranger = not self._known.is_asking(digest) and not self._known.knows(digest)
-        if stranger and await self._floods.turn(case.client, case.now):
+        stranger = self._known.is_strange(digest)
+        attempt = self._floods.attempt(case.client, case.now) if stranger else nullcontext()
+        if isinstance(attempt, Denial):
+            return await self._floods.refused(case.client, attempt)
+        if isinstance(attempt, Lookups):
+            await attempt.next_end()
             case.now = self._clock()
             # Meanwhile somebody may have asked about the same key.
             entry = self._known.get(digest, case.now)
             known = None if entry is None else entry.value
             return known or await self._resolve(key, digest, entry, case)
-        attempt = self._floods.attempt(case.client, case.now) if stranger else nullcontext()
-        if isinstance(attempt, Denial):
-            return await self._floods.refused(case.client, attempt)
         try:
             with attempt:
                 found = (await self._known.resolve(digest, case.now)).value
                 if found is None:
-                    await self._floods.failed(case.client, case.now)
+                    if seconds := self._floods.failed(case.client, case.now):
+                        await asyncio.sleep(seconds)
                     return checks.unknown_key()
         except ConfigurationError as error:
             log.error("ak_guard is not configured: %s", error)

@@ -80,15 +80,20 @@ def digest(text: bytes) -> bytes:
 
 def hint(text: str) -> str:
     """What people may see of a key: its prefix and last four characters, such as `ak_…7Qx4`."""
-    prefix = text.partition("_")[0] + "_" if is_minted_shape(text.encode()) else ""
-    return f"{prefix}…{text[-4:]}"
+    return _hint(text, minted=is_minted_shape(text.encode()))
 
 
 def hint_of_unknown(text: bytes) -> str:
     """What may be told of a text that is nobody's key, and may be anything: nothing where it is short or no key."""
-    if len(text) < _LEAST_HINTED or _PRINTABLE.fullmatch(text) is None:
+    minted = is_minted_shape(text)
+    if not minted and (len(text) < _LEAST_HINTED or _PRINTABLE.fullmatch(text) is None):
         return ""
-    return hint(text.decode("ascii"))
+    return _hint(text.decode("ascii"), minted=minted)
+
+
+def _hint(text: str, *, minted: bool) -> str:
+    prefix = text.partition("_")[0] + "_" if minted else ""
+    return f"{prefix}…{text[-4:]}"
 
 
 def _plain_sha256() -> Callable[[bytes], Any]:

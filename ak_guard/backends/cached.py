@@ -8,7 +8,7 @@ import math
 import threading
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from cachetools import LRUCache
+from cachetools import FIFOCache
 
 from ak_guard.backends.base import TellsChanges
 from ak_guard.errors import AkGuardError, BackendError
@@ -44,28 +44,45 @@ class Entry(Generic[T]):
         return None if self.found is None else self.found.key.id
 
 
-class _Entries(LRUCache[bytes, Entry[T]]):
-    """Entries by digest, and by key: a change of one key costs the same however many are remembered."""
+class _Entries(FIFOCache[bytes, Entry[T] | None]):
+    """Entries by digest, None where there is none; the oldest is forgotten first.
+
+    A key in use is looked up anew each `ttl`, so the oldest entry is the one least used, and no order has to be kept by
+    those who only read, in whichever thread.
+    """
+
+    def __missing__(self, digest: bytes) -> None:
+        return None
+
+
+class _EntriesOfKeys(_Entries[T]):
+    """Entries by key, too: a change of one key costs the same however many are remembered."""
 
     def __init__(self, size: int) -> None:
         super().__init__(size)
         self._digests: dict[str | None, tuple[bytes, ...]] = {}
 
-    def of(self, key_id: str) -> list[Entry[T]]:
-        return [self[digest] for digest in self._digests.get(key_id, ()) if digest in self]
+    def of(self, key_id: str | None) -> list[Entry[T]]:
+        """Those of one key, or all."""
+        digests = list(self) if key_id is None else self._digests.get(key_id, ())
+        return [entry for digest in digests if (entry := self[digest]) is not None]
 
-    def __setitem__(self, digest: bytes, entry: Entry[T], *more: Any) -> None:
+    def __setitem__(self, digest: bytes, entry: Entry[T] | None, *more: Any) -> None:
+        assert entry is not None, "what is put in is an entry"  # noqa: S101  # told to the type checker
+        if digest in self:
+            # It may have been another key's.
+            del self[digest]
         # First, so that whatever happens nothing is remembered that a change would not find.
         self._digests[entry.key_id] = (*self._others(entry.key_id, digest), digest)
         super().__setitem__(digest, entry, *more)
 
     def __delitem__(self, digest: bytes, *more: Any) -> None:
-        key_id = self[digest].key_id
+        entry = self[digest]
         super().__delitem__(digest, *more)
-        if others := self._others(key_id, digest):
-            self._digests[key_id] = others
-        else:
-            self._digests.pop(key_id, None)
+        if entry is not None and (others := self._others(entry.key_id, digest)):
+            self._digests[entry.key_id] = others
+        elif entry is not None:
+            self._digests.pop(entry.key_id, None)
 
     def _others(self, key_id: str | None, digest: bytes) -> tuple[bytes, ...]:
         return tuple(other for other in self._digests.get(key_id, ()) if other != digest)
@@ -95,9 +112,9 @@ class CachedLookup(Generic[T]):
         self._ttl = ttl
         self._stale = stale_if_error
         self._on_change = on_change
-        # LRU with the deadline in the value: a TTLCache costs six times as much to read.
-        self._entries: _Entries[T] = _Entries(size)
-        self._misses: LRUCache[bytes, Entry[T]] = LRUCache(size)
+        # The deadline is in the value: a TTLCache costs many times as much to read.
+        self._entries: _EntriesOfKeys[T] = _EntriesOfKeys(size)
+        self._misses: _Entries[T] = _Entries(size)
         self._flights: PerLoop[dict[tuple[bytes, int], asyncio.Future[Entry[T]] | None]] = PerLoop(dict)
         self._changes = 0
         # One process may serve from several event loops, each in a thread of its own.
@@ -112,24 +129,17 @@ class CachedLookup(Generic[T]):
 
     def get(self, digest: bytes, now: float) -> Entry[T] | None:
         """What is remembered and still fresh. A clock that was set back makes it stale."""
-        entry: Entry[T] | None
-        try:
-            # Not get(), which looks for the digest four times.
-            entry = self._entries[digest]
-        except KeyError:
-            entry = self._misses.get(digest)
+        entry = self._entries[digest] or self._misses[digest]
         if entry is not None and entry.asked_at <= now < entry.fresh_until:
             return entry
         return None
 
-    def knows(self, digest: bytes) -> bool:
-        """Whether the key was known when it was last looked up, however long ago."""
-        return digest in self._entries
-
-    def is_asking(self, digest: bytes) -> bool:
-        """Whether somebody is asking about this key now, so that another would only wait for the same answer."""
+    def is_strange(self, digest: bytes) -> bool:
+        """Whether this key may be anybody's invention: it was never known here, and nobody is asking about it now."""
+        if digest in self._entries:
+            return False
         flights = self._flights.get()
-        return bool(flights) and (digest, self._changes) in flights
+        return not flights or (digest, self._changes) not in flights
 
     async def resolve(self, digest: bytes, now: float) -> Entry[T]:
         """Ask the backend, unless somebody is asking for the same key already: then wait for that answer.
@@ -139,7 +149,7 @@ class CachedLookup(Generic[T]):
         try:
             return await self._fly(digest, now)
         except BackendError:
-            entry = self._entries.get(digest)
+            entry = self._entries[digest]
             if entry is None or not 0 <= now - entry.asked_at < self._stale:
                 raise
             log.warning("the key backend is down; key %s goes on with what was known", entry.key_id)
@@ -189,27 +199,20 @@ class CachedLookup(Generic[T]):
             raise BackendError("the key backend failed") from error
         ttl = min(self._ttl, MISS_SECONDS) if found is None else self._ttl
         entry = Entry(value, found, now, now + ttl)
-        # What other threads read meanwhile may upset the order of the least recently used: then this is asked again.
         with self._lock:
             if changes == self._changes:
-                try:
-                    self._remember(digest, entry)
-                except RuntimeError:
-                    log.debug("a cache was read from another thread while an answer was put into it")
+                self._remember(digest, entry)
         return entry
 
     def _remember(self, digest: bytes, entry: Entry[T]) -> None:
         kept, other = (self._misses, self._entries) if entry.value is None else (self._entries, self._misses)
         if digest in other:
             del other[digest]
-        if digest in kept:
-            # Not replaced: the newest answer is the last to be forgotten.
-            del kept[digest]
         kept[digest] = entry
 
     def _prepared(self, digest: bytes, found: Found) -> T:
         """Most look-ups find what was known before, and preparing costs more than comparing."""
-        known = self._entries.get(digest)
+        known = self._entries[digest]
         # Only frozen records can be compared with what they were.
         if known is not None and known.value is not None and type(found.key) is ApiKey and known.found == found:
             return known.value
@@ -220,7 +223,7 @@ class CachedLookup(Generic[T]):
         with self._lock:
             self._changes += 1
             self._misses.clear()
-            for entry in list(self._entries.values()) if key_id is None else self._entries.of(key_id):
+            for entry in self._entries.of(key_id):
                 # It stays known, so that its holder is not taken for a stranger, but it counts for nothing.
                 entry.asked_at = entry.fresh_until = -math.inf
         if self._on_change is not None:

@@ -135,7 +135,7 @@ async def test_the_cache_holds_no_more_than_its_size(clock: ManualClock) -> None
     cache = CachedLookup(backend, lambda found: found.key.name, ttl=30, size=3, stale_if_error=0)
     for secret in secrets:
         await cache.resolve(digest(secret), clock())
-    assert [cache.knows(digest(secret)) for secret in secrets] == [False, False, True, True, True]
+    assert [cache.is_strange(digest(secret)) for secret in secrets] == [True, True, False, False, False]
 
 
 async def test_a_change_during_a_lookup_keeps_its_answer_out_of_the_cache(clock: ManualClock) -> None:
@@ -216,6 +216,6 @@ async def test_a_change_finds_every_secret_of_its_key_and_no_other_however_full_
     assert [cache.get(secret, clock()) is not None for secret in secrets] == [False, True, True, True, True]
     cache.drop(issued[3].key.id)
     assert [cache.get(secret, clock()) is not None for secret in secrets] == [False, True, True, False, False]
-    assert [cache.knows(secret) for secret in secrets] == [False, True, True, True, True]
+    assert [cache.is_strange(secret) for secret in secrets] == [True, False, False, False, False]
     cache.drop(issued[0].key.id)
     assert [cache.get(secret, clock()) is not None for secret in secrets] == [False, True, True, False, False]
