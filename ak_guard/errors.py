@@ -77,11 +77,12 @@ class Unconfirmed(AkGuardError):
     """A change was made, but not every running worker has said in time that it follows it.
 
     `confirmation` names who has not, and until when each may still act on what it knew before; it is made and typed in
-    `backends.workers`.
+    `backends.workers`. None where the store could not be asked about workers any more.
     """
 
     def __init__(self, confirmation: Any) -> None:
-        super().__init__(f"the change is stored, but not confirmed by {confirmation.missing}")
+        missing = "anybody: the store cannot be asked" if confirmation is None else confirmation.missing
+        super().__init__(f"the change is stored, but not confirmed by {missing}")
         self.confirmation: Any = confirmation
 
     def __reduce__(self) -> tuple[type[Unconfirmed], tuple[Any]]:

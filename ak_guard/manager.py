@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 import time
 from copy import copy
@@ -50,6 +51,8 @@ class _Omitted:
     def __repr__(self) -> str:
         return "OMITTED"
 
+
+log: Final = logging.getLogger("ak_guard")
 
 #: An argument of `update` that was not given: the field stays as it is.
 OMITTED: Final = _Omitted()
@@ -266,7 +269,11 @@ class KeyManager(Roster):
         note = self._note("key.delete")._replace(version=version)
         await self.backend.delete(inputs.key_id(key_id), note=note)
         for counters in {id(store): store for store in (self._quotas, self._windows)}.values():
-            await counters.forget(f"key/{key_id}")
+            try:
+                await counters.forget(f"key/{key_id}")
+            except BudgetError as error:
+                # The key is gone, and no other will have its id.
+                log.warning("%s is deleted; what was counted for it stays where it was: %s", key_id, error)
         await self._confirmed(wait)
 
     async def rotate(
@@ -283,8 +290,8 @@ class KeyManager(Roster):
         renewed = replace_fields(current, hint=keys.hint(secret), updated_at=datetime.fromtimestamp(now, UTC))
         old = {"old_secret_until": datetime.fromtimestamp(until, UTC).isoformat()}
         note = self._note("key.rotate", old)._replace(version=version)
-        await self.backend.add_secret(renewed, keys.digest(secret.encode()), old_until=until, note=note)
-        return Issued(await self.backend.get(key_id), secret)
+        digest = keys.digest(secret.encode())
+        return Issued(await self.backend.add_secret(renewed, digest, old_until=until, note=note), secret)
 
     async def leak(
         self,
@@ -321,16 +328,17 @@ class KeyManager(Roster):
             usage = await self.backend.usage(key_id, period) if isinstance(self.backend, ReadsUsage) else None
         except BackendError as error:
             problems.append(f"The calls could not be read: {error}.")
-        why = await self._why_no_replacement(key, confirmation) if replace else "it was not asked for"
-        if not why:
-            try:
-                made = await self._replacement(key, addresses)
-            except InputError:
-                # Somebody else was quicker.
-                why = await self._why_no_replacement(await self.get(key_id), confirmation)
-            except (BackendError, BudgetError, ConfigurationError, NotFound) as error:
-                why = "it could not be made; ask again"
-                problems.append(f"The replacement could not be made: {error}.")
+        why = "it was not asked for"
+        try:
+            if replace and not (why := await self._why_no_replacement(key, confirmation)):
+                try:
+                    made = await self._replacement(key, addresses)
+                except InputError:
+                    # Somebody else was quicker.
+                    why = await self._why_no_replacement(await self.get(key_id), confirmation)
+        except (BackendError, BudgetError, ConfigurationError, NotFound) as error:
+            why = "it could not be made; ask again"
+            problems.append(f"The replacement could not be made: {error}.")
         at, began = datetime.fromtimestamp(now, UTC), datetime.fromtimestamp(begin, UTC)
         return LeakReport(key, at, began, confirmation, made, why, usage, tuple(problems))
 
@@ -379,15 +387,16 @@ class KeyManager(Roster):
         key = await self.get(key_id)
         budget = await self._budget(key)
         await self._counters.check()
+        # First, so that whatever was given back stands in the trail, even if a store fails before the rest is.
+        if isinstance(self.backend, KeepsAudit):
+            note = self._note("key.reset", {"quota": quota, "limits": limits})
+            await self.backend.note(note, key_id=key_id, subject=key.name)
         for part in budget.parts:
             if part.subject != f"key/{key_id}":
                 continue
             chosen = [window for window in part.windows if (quota if window.slot == "quota" else limits)]
             if chosen:
                 await part.storage.restart(part.subject, chosen)
-        if isinstance(self.backend, KeepsAudit):
-            note = self._note("key.reset", {"quota": quota, "limits": limits})
-            await self.backend.note(note, key_id=key_id, subject=key.name)
         if isinstance(self.backend, KnowsWorkers):
             await self.backend.touch(key_id)
 
@@ -478,7 +487,13 @@ class KeyManager(Roster):
         await self.backend.delete_group(name, note=self._note("group.delete")._replace(version=version))
 
     async def _confirmed(self, wait: float | None) -> None:
-        if wait is not None and not (confirmation := await self.confirm(timeout=wait)).complete:
+        if wait is None:
+            return
+        try:
+            confirmation = await self.confirm(timeout=wait)
+        except BackendError as error:
+            raise Unconfirmed(None) from error
+        if not confirmation.complete:
             raise Unconfirmed(confirmation)
 
     def _secret(self, chosen: str | None) -> str:

@@ -2,7 +2,8 @@
 
 # No `from __future__ import annotations`: FastAPI reads them when the app is made.
 
-from typing import Annotated, Any
+import logging
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Header, Query, Response
 
@@ -12,10 +13,12 @@ from ak_guard.admin import api_told as told
 from ak_guard.admin.problems import answer
 from ak_guard.admin.tokens import AdminTokens
 from ak_guard.admin.visit import Refused, Visit, asked_version, given, tagged, visitor
-from ak_guard.errors import NotFound, Repeated
+from ak_guard.errors import BackendError, NotFound, Repeated
 from ak_guard.listing import KeyFilter
 from ak_guard.manager import KeyManager
 from ak_guard.records import ApiKey
+
+log: Final = logging.getLogger("ak_guard")
 
 IdempotencyKey = Annotated[
     str | None,
@@ -137,9 +140,14 @@ def one_key(visit: Visit, key: ApiKey) -> Response:
 async def confirmed(
     visit: Visit, document: dict[str, Any], wait: float | None, headers: dict[str, str] | None = None
 ) -> Response:
-    """Answer a change that was made, with who follows it where somebody waits for that: 202 as long as not all do."""
+    """Answer a change that was made, with who follows it where somebody waits for that: 202 unless all do."""
     if wait is None:
         return answer({**document, "confirmation": None}, headers=headers)
-    confirmation = await visit.keys.confirm(timeout=wait)
+    try:
+        confirmation = await visit.keys.confirm(timeout=wait)
+    except BackendError as error:
+        # The change stands, and whoever is told that it failed would make it once more.
+        log.warning("which workers follow a change could not be asked: %s", error)
+        return answer({**document, "confirmation": None}, 202, headers=headers)
     status = 200 if confirmation.complete else 202
     return answer({**document, "confirmation": documents.confirmation(confirmation)}, status, headers=headers)

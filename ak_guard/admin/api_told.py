@@ -108,7 +108,7 @@ class Confirmation(Told):
 
 
 class Changed(Told):
-    """`confirmation` tells which running workers follow; null where nobody waited for them."""
+    """`confirmation` tells which running workers follow; null where nobody waited or, with 202, could ask them."""
 
     key: Key
     confirmation: Confirmation | None

@@ -87,8 +87,8 @@ class KeyStore(KeyLookup, Protocol):
         """Remove a key and its secrets; raises `NotFound`."""
         ...
 
-    async def add_secret(self, key: ApiKey, digest: bytes, *, old_until: float, note: Note) -> None:
-        """Give a key a new secret (and its new hint); the old ones are good until `old_until`."""
+    async def add_secret(self, key: ApiKey, digest: bytes, *, old_until: float, note: Note) -> ApiKey:
+        """Give a key a new secret (and its new hint); the old ones are good until `old_until`. Returns the key."""
         ...
 
     async def get_group(self, name: str) -> Group:

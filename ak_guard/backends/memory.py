@@ -61,10 +61,11 @@ class MemoryBackend:
         self.tokens: TokenStore = MemoryTokens(self._trail)
 
     async def find(self, digest: bytes) -> Found | None:
-        key_id, valid_until = self._secrets.get(digest, (None, None))
-        if key_id is None:
+        key_id, valid_until = self._secrets.get(digest, ("", None))
+        # Another thread may have deleted it in this moment.
+        key = self._keys.get(key_id)
+        if key is None:
             return None
-        key = self._keys[key_id]
         return Found(key, self._groups.get(key.group), valid_until)
 
     def watch(self, listener: Callable[[str | None], None]) -> Callable[[], None]:
@@ -135,11 +136,11 @@ class MemoryBackend:
         current = await self.get(key_id)
         refuse_changed(current, note.version)
         self._trail.add(entered(note, current, None))
-        del self._keys[key_id]
         self._secrets = {digest: held for digest, held in self._secrets.items() if held[0] != key_id}
+        del self._keys[key_id]
         self._listeners.tell(key_id)
 
-    async def add_secret(self, key: ApiKey, digest: bytes, *, old_until: float, note: Note) -> None:
+    async def add_secret(self, key: ApiKey, digest: bytes, *, old_until: float, note: Note) -> ApiKey:
         current = await self.get(key.id)
         refuse_changed(current, note.version)
         if digest in self._secrets:
@@ -151,6 +152,7 @@ class MemoryBackend:
         renewed = self._keys[key.id] = replace(current, hint=key.hint, updated_at=key.updated_at)
         self._trail.add(entered(note, current, renewed))
         self._listeners.tell(key.id)
+        return renewed
 
     async def get_group(self, name: str) -> Group:
         try:

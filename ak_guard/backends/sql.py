@@ -268,7 +268,7 @@ class SQLBackend:
             await announce(connection, key_id)
         self._listeners.tell(key_id)
 
-    async def add_secret(self, key: ApiKey, digest: bytes, *, old_until: float, note: Note) -> None:
+    async def add_secret(self, key: ApiKey, digest: bytes, *, old_until: float, note: Note) -> ApiKey:
         mine = secrets.c.key_id == key.id
         later = or_(secrets.c.valid_until.is_(None), secrets.c.valid_until > old_until)
         async with self.database.write(BackendError) as connection:
@@ -282,6 +282,7 @@ class SQLBackend:
             await trail.add(connection, entered(note, current, renewed))
             await announce(connection, key.id)
         self._listeners.tell(key.id)
+        return renewed
 
     async def get_group(self, name: str) -> Group:
         async with self.database.read(BackendError) as connection:

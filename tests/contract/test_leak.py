@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ak_guard import ApiKeyMiddleware, BackendError, InputError, KeyManager
+from ak_guard import ApiKeyMiddleware, InputError, KeyManager
 from ak_guard.backends import MemoryBackend
 from ak_guard.backends.base import KeepsUsage
-from ak_guard.backends.workers import Confirmation, Worker
+from ak_guard.backends.workers import Worker
 from ak_guard.leaks import next_name, variable_of
 from ak_guard.usage import UsageRecord
+from tests.ailing import Ailing
 from tests.support import bearer, client_for, echo_app
 
 if TYPE_CHECKING:
@@ -176,40 +177,6 @@ async def test_an_old_leak_is_told_by_days(keys: KeyManager, backend: KeyStore, 
     report = await keys.leak(old.key.id, since=clock() - 60 * 86_400)
     assert report.usage is not None
     assert report.usage.calls == 3
-
-
-class Ailing(MemoryBackend):
-    """A backend of several processes, one of which does not answer, and whose store fails where it is told to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.silent: tuple[Worker, ...] = ()
-        self.failing: set[str] = set()
-
-    def guarded(self, *, stale: float, counters: str) -> None:
-        pass
-
-    async def touch(self, key_id: str) -> None:
-        pass
-
-    async def workers(self) -> list[Worker]:
-        return list(self.silent)
-
-    async def confirm(self, *, timeout: float) -> Confirmation:  # noqa: ASYNC109
-        self._fail("confirm")
-        return Confirmation(0.3, ("web-2:88",), self.silent)
-
-    async def usage(self, *arguments: Any) -> Any:
-        self._fail("usage")
-        return await super().usage(*arguments)
-
-    async def insert(self, *arguments: Any, **more: Any) -> None:
-        self._fail("insert")
-        await super().insert(*arguments, **more)
-
-    def _fail(self, what: str) -> None:
-        if what in self.failing:
-            raise BackendError(f"{what} failed")
 
 
 @pytest.fixture
