@@ -52,12 +52,6 @@ def _no_key(field: str, text: str) -> str:
     return text
 
 
-def flag(field: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise InputError(field, f"{value!r} must be True or False")
-    return value
-
-
 def networks(field: str, values: Iterable[str] | None) -> tuple[str, ...]:
     return () if values is None else IPSet(values, field).entries
 
@@ -88,11 +82,13 @@ def metadata(value: Mapping[str, Any] | None) -> dict[str, Any]:
         return {}
     try:
         text = json.dumps(dict(value), allow_nan=False)
+        plain = json.dumps(dict(value), ensure_ascii=False)
         # Half a surrogate pair is no text that could be told again.
-        json.dumps(dict(value), ensure_ascii=False).encode()
-    except (TypeError, ValueError):
+        plain.encode()
+    except (TypeError, ValueError, RecursionError):
         raise InputError("metadata", "must be a mapping that JSON can hold") from None
-    _no_key("metadata", text)
+    # As people read it: an escape could pass for the beginning of a key.
+    _no_key("metadata", plain)
     if len(text) > _MAX_METADATA_BYTES:
         raise InputError("metadata", f"must fit into {_MAX_METADATA_BYTES} bytes of JSON")
     loaded: dict[str, Any] = json.loads(text)

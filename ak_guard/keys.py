@@ -26,7 +26,11 @@ SCANNER_PATTERN: Final = r"\bak_[0-9A-Za-z]{38}\b"
 MAX_KEY_BYTES: Final = 512
 
 _ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_MINTED: Final = re.compile(rb"[a-z0-9]+_[0-9A-Za-z]{38}")
+#: What every minted key looks like, as a pattern.
+SHAPE: Final = "[a-z0-9]{1,32}_[0-9A-Za-z]{38}"
+_MINTED: Final = re.compile(SHAPE.encode())
+# Each place where one may begin, also within another: what stands right before a key could be part of its prefix.
+_ANYWHERE: Final = re.compile(f"(?=({SHAPE}))".encode())
 _PRINTABLE: Final = re.compile(rb"[\x21-\x7e]+")
 _PREFIX: Final = re.compile(r"[a-z0-9]{1,32}")
 # The shortest text that anybody may choose as a key.
@@ -63,7 +67,7 @@ def holds_minted(text: str) -> bool:
 
 def holds_key(text: str) -> bool:
     """Whether a minted key stands somewhere in this, with the right checksum: no other text looks like that."""
-    return any(is_well_formed(found.group()) for found in _MINTED.finditer(text.encode(errors="replace")))
+    return any(is_well_formed(found[1]) for found in _ANYWHERE.finditer(text.encode(errors="replace")))
 
 
 def is_well_formed(text: bytes) -> bool:

@@ -26,7 +26,7 @@ from ak_guard.explain import Explanation, explain
 from ak_guard.issued import Issued as Issued  # noqa: PLC0414  # it is what this room hands out
 from ak_guard.leaks import LeakReport, next_name
 from ak_guard.listing import KeyFilter, Order, Walk
-from ak_guard.records import ApiKey, Group, checked_text
+from ak_guard.records import ApiKey, Group, checked_flag, checked_text
 from ak_guard.roster import CONFIRM_SECONDS as CONFIRM_SECONDS  # noqa: PLC0414  # it belongs to `confirm`
 from ak_guard.roster import Roster
 from ak_guard.settings import configured, group_list
@@ -175,7 +175,7 @@ class KeyManager(Roster):
             id=_new_id(),
             name=inputs.name(name),
             group=inputs.group(group),
-            enabled=inputs.flag("enabled", enabled),
+            enabled=checked_flag("enabled", enabled),
             created_at=created,
             updated_at=created,
             expires_at=expiry,
@@ -242,7 +242,7 @@ class KeyManager(Roster):
         if not isinstance(metadata, _Omitted):
             changes["metadata"] = inputs.metadata(metadata)
         if not isinstance(enabled, _Omitted):
-            changes["enabled"] = inputs.flag("enabled", enabled)
+            changes["enabled"] = checked_flag("enabled", enabled)
         action = "key.update"
         if list(changes) == ["enabled"]:
             action = "key.enable" if changes["enabled"] else "key.disable"

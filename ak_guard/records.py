@@ -189,7 +189,7 @@ class Group:
         put(self, "limits", parse_limits(limits))
         put(self, "shared_limits", parse_limits(shared_limits, "shared_limits"))
         put(self, "multiplier", _multiplier(multiplier))
-        put(self, "enabled", bool(enabled))
+        put(self, "enabled", checked_flag("enabled", enabled))
 
 
 @dataclass(slots=True)
@@ -290,6 +290,13 @@ def checked_text(field: str, value: object, longest: int = 200) -> str:
     """Return `value` when it is printable text that is not blank; raises `InputError` naming `field`."""
     if not isinstance(value, str) or not value.strip() or not value.isprintable() or len(value) > longest:
         raise InputError(field, f"must be 1 to {longest} printable characters")
+    return value
+
+
+def checked_flag(field: str, value: object) -> bool:
+    """Return `value` when it is True or False; raises `InputError` naming `field`."""
+    if not isinstance(value, bool):
+        raise InputError(field, f"{value!r} must be True or False")
     return value
 
 

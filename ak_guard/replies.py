@@ -202,7 +202,7 @@ def _asked(headers: Iterable[tuple[bytes, bytes]]) -> _Asked:
         if len(name) in _ASKED_LENGTHS:
             lowered = name.lower()
             if lowered == b"accept":
-                problem = b"application/problem+json" in value.lower()
+                problem = problem or b"application/problem+json" in value.lower()
             elif lowered == b"anthropic-version":
                 anthropic = True
     return _Asked(anthropic, problem)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _CHUNK: Final = 1 << 20
 # The longest prefix, its underscore and what follows, with a character on both sides.
 _OVERLAP: Final = 128
-_SHAPE: Final = re.compile(rb"(?<![0-9A-Za-z_])[a-z0-9]{1,32}_[0-9A-Za-z]{38}(?![0-9A-Za-z])")
+_SHAPE: Final = re.compile(rf"(?<![0-9A-Za-z_]){keys.SHAPE}(?![0-9A-Za-z])".encode())
 
 
 class Hit(NamedTuple):

@@ -24,7 +24,7 @@ UNCONFIRMED: Final = 5
 FOUND: Final = 6
 
 # The text of a generated key, wherever it was typed by mistake; messages must not repeat it.
-_SECRET: Final = re.compile(r"[a-z0-9]+_[0-9A-Za-z]{38}(?![0-9A-Za-z])")
+_SECRET: Final = re.compile(rf"{keys.SHAPE}(?![0-9A-Za-z])")
 
 _HINTS: Final = {
     "limits": "write --limit 1000/5h, once for each window, or --no-limits",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,12 @@ if TYPE_CHECKING:
     from ak_guard.admin.tokens import AdminIdentity
 
 OWNER = "the-owner-of-these-tests"
+
+
+def _place(sort: str, value: float) -> str:
+    """A place in a list that nobody was told."""
+    text = json.dumps([sort, value, "key_00000000000000000000"])
+    return base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
 
 
 @pytest.fixture(scope="module")
@@ -235,6 +243,8 @@ async def test_a_request_sent_twice_makes_one_key(api: AsyncClient) -> None:
         ("GET", "/keys?unused_days=0", None, "unused_days"),
         ("GET", "/keys?colour=red", None, "colour"),
         ("GET", "/keys?after=nonsense", None, "after"),
+        ("GET", f"/keys?sort=quota&after={_place('quota', 10**400)}", None, "after"),
+        ("GET", f"/keys?sort=quota&after={_place('quota', float('nan'))}", None, "after"),
         ("GET", "/keys?search=%00", None, "search"),
         ("GET", "/me?verbose=1", None, "verbose"),
         ("GET", "/usage?since=soon", None, "since"),

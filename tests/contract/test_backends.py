@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 CUSTOM = "x7Kq9ZmTr4WdLp2Vb8Nc"
 
 
+def _deep(levels: int) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for _ in range(levels):
+        nested = {"a": nested}
+    return nested
+
+
 def test_a_backend_is_what_the_protocols_ask_for(backend: KeyStore) -> None:
     assert isinstance(backend, KeyLookup)
     assert isinstance(backend, KeyStore)
@@ -225,6 +232,7 @@ async def test_without_grace_the_old_secret_ends_at_once(keys: KeyManager) -> No
         ("expires_in", {"expires_in": "1d", "expires_at": "2030-01-01"}),
         ("key", {"key": "short"}),
         ("metadata", {"metadata": {"a": object()}}),
+        ("metadata", {"metadata": _deep(5_000)}),
         ("owner", {"owner": ""}),
         ("enabled", {"enabled": "no"}),
     ],
@@ -253,5 +261,11 @@ async def test_the_text_of_a_key_is_refused_where_everybody_may_read_it(keys: Ke
             await keys.update(made.key.id, **{field: value})
         assert caught.value.field == field
         assert made.secret not in str(caught.value)
+    # Nothing that stands right before it hides it, however JSON would write that.
+    for before in ("token", "\n", "\uff1a", "_", "x" * 40):
+        for field in ("name", "owner", "metadata") if before.isprintable() else ("metadata",):
+            value = {"note": before + made.secret} if field == "metadata" else before + made.secret
+            with pytest.raises(InputError, match="looks like the text of a key"):
+                await keys.update(made.key.id, **{field: value})
     # The same shape without the checksum is no key.
     await keys.update(made.key.id, metadata={"commit": "rev_" + "0123456789abcdef0123456789abcdef01234567"})

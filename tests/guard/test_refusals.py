@@ -235,6 +235,10 @@ async def test_problem_json_where_it_is_asked_for(story: Story) -> None:
     answer = await story.ask({"accept": "application/problem+json"})
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["type"] == "about:blank"
+    # RFC 9110 5.3: several lines are one list.
+    for lines in ([b"application/problem+json", b"text/html"], [b"text/html", b"application/problem+json"]):
+        asked = await story.ask([(b"accept", line) for line in lines])
+        assert asked.headers["content-type"] == "application/problem+json"
 
 
 async def test_head_has_no_body(story: Story) -> None:

@@ -152,6 +152,13 @@ def test_a_group_reads_what_it_is_given() -> None:
         group.name = "other"  # type: ignore[misc]  # the point
 
 
+@pytest.mark.parametrize("value", ["no", 0, None, "False"])
+def test_a_group_is_on_or_off_and_nothing_that_only_looks_like_it(value: Any) -> None:
+    with pytest.raises(InputError) as caught:
+        Group("paid", enabled=value)
+    assert caught.value.field == "enabled"
+
+
 @pytest.mark.parametrize(
     ("given_value", "exact"),
     [
