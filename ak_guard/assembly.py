@@ -140,7 +140,7 @@ def assemble(options: Options) -> Assembly:
     holder = None
     if options.usage_path is not None:
         paths = PublicPaths(exact_paths([options.usage_path], "usage_path"))
-        holder = Holder(guard, paths, replies, clock=options.clock)
+        holder = Holder(paths, replies, clock=options.clock)
     return Assembly(
         guard,
         find_key,

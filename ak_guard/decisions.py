@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from ak_guard.records import ADMITTED, Decision
+from ak_guard.sending import note_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,9 +43,9 @@ def note(recorder: Recorder, case: Case, scope: Scope, ended: float) -> None:
 
 
 class Watched:
-    """A `send` that remembers the status, and afterwards tells what was decided."""
+    """A `send` that notes the status, and afterwards tells what was decided."""
 
-    __slots__ = ("_case", "_clock", "_listener", "_report", "_scope", "_send", "_status")
+    __slots__ = ("_case", "_clock", "_listener", "_report", "_scope", "_send")
 
     def __init__(
         self,
@@ -62,14 +63,9 @@ class Watched:
         self._scope = scope
         self._report = report
         self._clock = clock
-        self._status: int | None = None
 
     async def __call__(self, message: Message) -> None:
-        kind: str = message["type"]
-        if kind.endswith("http.response.start"):
-            self._status = message["status"]
-        elif kind == "websocket.accept":
-            self._status = 101
+        note_status(self._case, message)
         await self._send(message)
 
     def tell(self) -> None:
@@ -83,7 +79,7 @@ class Watched:
             path=self._scope["path"],
             # What a guard around this one let in, that one has charged and told.
             cost=case.admission.cost if case.admission and case.subject else 0,
-            status=self._status,
+            status=case.status,
             at=case.now,
             duration=self._clock() - case.now,
         )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
-    from ak_guard.guard import Case, Guard
+    from ak_guard.guard import Case
     from ak_guard.paths import PublicPaths
     from ak_guard.replies import Replies
     from ak_guard.subject import Subject
@@ -34,8 +34,7 @@ class Holder:
     one key asks at a time, its counters are read once.
     """
 
-    def __init__(self, guard: Guard, paths: PublicPaths, replies: Replies, *, clock: Callable[[], float]) -> None:
-        self._guard = guard
+    def __init__(self, paths: PublicPaths, replies: Replies, *, clock: Callable[[], float]) -> None:
         self._paths = paths
         self._replies = replies
         self._clock = clock
@@ -44,9 +43,8 @@ class Holder:
     def __contains__(self, scope: Scope) -> bool:
         return scope.get("method") in {"GET", "HEAD"} and scope in self._paths
 
-    async def answer(self, scope: Scope, receive: Receive, send: Send) -> Case:
-        """Answer the request and return what became of it."""
-        case = await self._guard.identify(scope)
+    async def answer(self, case: Case, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request of whom the guard has identified, or not."""
         if case.denial is None and case.subject is not None:
             try:
                 status = await self._status(case.subject)
@@ -55,11 +53,9 @@ class Holder:
                 case.denial = Denial("limits_unavailable", detail, retry_after=_OUTAGE_RETRY_SECONDS)
             else:
                 await _send(document(case.subject, status, self._clock()), scope, send)
-                return case
+                return
         assert case.denial is not None, "without a key there is a refusal"  # noqa: S101  # told to the type checker
-        case.status = self._replies.status(case.denial.code)
-        await self._replies.send(case.denial, [], scope, receive, send)
-        return case
+        case.status = await self._replies.send(case.denial, [], scope, receive, send)
 
     async def _status(self, subject: Subject) -> Status:
         flights = self._flights.get()

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ak_guard.budgets.base import MultiWindowSupport
     from ak_guard.extract import Extractor
     from ak_guard.guard import Case
+    from ak_guard.holder import Holder
     from ak_guard.records import Decision, Denial, Group, Limit
     from ak_guard.usage.records import UsageRecord
 
@@ -198,10 +199,7 @@ class ApiKeyMiddleware:
             # One request is one record, that of the guard around this one.
             recorder = None
         elif assembly.holder is not None and scope in assembly.holder:
-            case = await assembly.holder.answer(scope, receive, send)
-            self._look_for_canary(case)
-            if case.denial is not None and recorder is not None:
-                note(recorder, case, scope, self._clock())
+            await self._tell_holder(assembly, assembly.holder, scope, receive, send)
             return
         else:
             case = await assembly.guard.judge(scope)
@@ -267,12 +265,27 @@ class ApiKeyMiddleware:
         """Refuse; or let through whom report mode does not refuse and whom a guard around this one has let in."""
         self._look_for_canary(case)
         if case.denial is not None and not self._is_only_reported(case.denial):
-            case.status = assembly.replies.status(case.denial.code)
             fields = fields_of_refusal(case) if self._ratelimit else []
-            await assembly.replies.send(case.denial, fields, scope, receive, send)
+            case.status = await assembly.replies.send(case.denial, fields, scope, receive, send)
             return
         show_nobody(scope)
         await self.app(scope, receive, send if assembly.recorder is None else with_status(send, None, case))
+
+    async def _tell_holder(
+        self, assembly: Assembly, holder: Holder, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Who asks what his key may spend is charged for nothing, and refused in report mode, too."""
+        case = await assembly.guard.identify(scope)
+        self._look_for_canary(case)
+        if self._on_decision is not None:
+            send = Watched(send, self._on_decision, case, scope, report=False, clock=self._clock)
+        try:
+            await holder.answer(case, scope, receive, send)
+        finally:
+            if isinstance(send, Watched):
+                send.tell()
+            if case.denial is not None and assembly.recorder is not None:
+                note(assembly.recorder, case, scope, self._clock())
 
     def _look_for_canary(self, case: Case) -> None:
         if case.subject is not None and case.subject.group_rules.is_canary:

@@ -62,6 +62,8 @@ BUDGET_CODES: Final = frozenset(
 # draft-ietf-httpapi-ratelimit-headers registers this problem type (RFC 9457) with the member "violated-policies".
 _QUOTA_EXCEEDED: Final = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 _TOO_MANY_REQUESTS: Final = 429
+#: What servers answer where a websocket is closed before it was accepted (ASGI).
+REFUSED_HANDSHAKE: Final = 403
 _REALM: Final = 'Bearer realm="api"'
 
 
@@ -78,19 +80,18 @@ class Replies:
         }
         self._max_client_wait = max_client_wait
 
-    def status(self, code: str) -> int:
-        """The status of a refusal."""
-        return self._forms[code].status
+    async def send(self, denial: Denial, ratelimit: Headers, scope: Scope, receive: Receive, send: Send) -> int:
+        """Answer the request with the refusal, and return the status that its client is told.
 
-    async def send(self, denial: Denial, ratelimit: Headers, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer the request with the refusal. A websocket is refused before it is accepted."""
+        A websocket is refused before it is accepted.
+        """
         websocket = scope["type"] == "websocket"
         if websocket:
             await receive()  # websocket.connect: servers listen to an answer only after it was taken
             if "websocket.http.response" not in (scope.get("extensions") or {}):
                 # RFC 6455 7.4.1: 1008 is a violated policy. A close reason has at most 123 bytes.
                 await send({"type": "websocket.close", "code": 1008, "reason": denial.code})
-                return
+                return REFUSED_HANDSHAKE
         code = denial.code
         form = self._absent[code] if code in self._absent and _asks_for_oauth(scope["path"]) else self._forms[code]
         request_id = b"req_%024x" % random.getrandbits(96)  # names a request, guards nothing
@@ -114,6 +115,7 @@ class Replies:
         if scope.get("method") == "HEAD":
             body = b""
         await send({"type": f"{prefix}http.response.body", "body": body})
+        return form.status
 
 
 def _asks_for_oauth(path: str) -> bool:

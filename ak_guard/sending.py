@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from ak_guard.replies import REFUSED_HANDSHAKE
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
@@ -44,14 +46,14 @@ def with_status(send: Send, headers: Headers | None, case: Case) -> Send:
 
 
 def note_status(case: Case, message: Message) -> None:
-    """A websocket that is accepted has status 101; where it is closed before that, servers answer 403."""
+    """How the response began. A websocket that is accepted has 101; where it is closed before, servers answer 403."""
     kind = message["type"]
     if kind.endswith("http.response.start"):
         case.status = message["status"]
     elif kind == "websocket.accept":
         case.status = 101
     elif kind == "websocket.close" and case.status is None:
-        case.status = 403
+        case.status = REFUSED_HANDSHAKE
 
 
 def in_slot(send: Send, slot: Slot) -> Send:

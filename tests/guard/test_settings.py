@@ -10,9 +10,9 @@ from limits.storage import MemoryStorage as SyncStorage
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Mount
-from starlette.testclient import TestClient
+from starlette.testclient import TestClient, WebSocketDenialResponse
 
-from ak_guard import ApiKeyMiddleware, ConfigurationError, Decision, Group
+from ak_guard import ApiKeyMiddleware, ConfigurationError, Decision, Group, KeyManager
 from ak_guard.backends import MemoryBackend
 from ak_guard.keys import mint
 from ak_guard.testing import ready_key
@@ -21,8 +21,9 @@ from tests.support import bearer, client_for, echo_app
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
-    from ak_guard import Issued, KeyManager
+    from ak_guard import Issued
     from ak_guard.testing import ManualClock
+    from ak_guard.usage.records import UsageRecord
 
 WRONG: list[dict[str, Any]] = [
     {"backend": None},
@@ -273,6 +274,41 @@ async def test_each_decision_is_told_once_after_the_response(keys: KeyManager, c
     ]
     assert [d.key.name if d.key else None for d in told] == ["prod-api", "prod-api", None]
     assert {d.client for d in told} == {"203.0.113.10"}
+
+
+async def test_decision_and_record_tell_the_status_that_the_client_was_told(clock: ManualClock) -> None:
+    told: list[Decision] = []
+    written: list[UsageRecord] = []
+    settings: dict[str, Any] = {"usage_path": "/mine", "on_decision": told.append, "usage": written.extend}
+    keys = KeyManager(MemoryBackend(), clock=clock)
+    secret = (await keys.create("prod-api")).secret
+    app = ApiKeyMiddleware(echo_app(), backend=keys.backend, clock=clock, **settings)
+    with TestClient(app) as client:
+        client.get("/.well-known/oauth-protected-resource")
+        with pytest.raises(WebSocketDenialResponse), client.websocket_connect("/socket"):
+            pass
+        client.get("/mine")
+        client.get("/mine", headers=bearer(secret))
+        plain = {"type": "websocket", "path": "/socket", "headers": [], "query_string": b"", "subprotocols": []}
+        await app(plain, _connecting, _to_nobody)
+    assert [(decision.path, decision.code, decision.status) for decision in told] == [
+        ("/.well-known/oauth-protected-resource", "missing_api_key", 404),
+        ("/socket", "missing_api_key", 401),
+        ("/mine", "missing_api_key", 401),
+        ("/mine", "admitted", 200),
+        ("/socket", "missing_api_key", 403),
+    ]
+    # Looking at what is left is no use of a key.
+    refused = [(decision.path, decision.status) for decision in told if not decision.admitted]
+    assert [(record.route, record.status) for record in written] == refused
+
+
+async def _connecting() -> dict[str, str]:
+    return {"type": "websocket.connect"}
+
+
+async def _to_nobody(_: Any) -> None:
+    pass
 
 
 async def test_what_a_listener_raises_touches_no_response(guarded: Any, caplog: pytest.LogCaptureFixture) -> None:
