@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ak_guard.address import IPSet
 from ak_guard.canary import CANARY_GROUP, lets_nobody_in
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from ak_guard.address import Address
     from ak_guard.paths import Route
     from ak_guard.records import ApiKey, Group
+
+# Long enough not to hammer a store that is down, short enough not to be missed when it is back.
+_OUTAGE_RETRY_SECONDS: Final = 2
 
 
 class ServiceRules:
@@ -156,6 +159,18 @@ def wrong_group(name: str) -> Denial:
 def unknown_key() -> Denial:
     """One answer for every key that is no key, whatever was wrong with it."""
     return Denial("invalid_api_key", "This API key is not valid.")
+
+
+def keys_unavailable() -> Denial:
+    """The store of keys is away."""
+    return Denial(
+        "key_service_unavailable", "API keys cannot be checked at the moment.", retry_after=_OUTAGE_RETRY_SECONDS
+    )
+
+
+def limits_unavailable() -> Denial:
+    """The store of budgets is away."""
+    return Denial("limits_unavailable", "Limits cannot be checked at the moment.", retry_after=_OUTAGE_RETRY_SECONDS)
 
 
 def wrong_address(client: Address | None) -> Denial:

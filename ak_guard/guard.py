@@ -34,9 +34,6 @@ if TYPE_CHECKING:
 
 log: Final = logging.getLogger("ak_guard")
 
-# Long enough not to hammer a store that is down, short enough not to be missed when it is back.
-_OUTAGE_RETRY_SECONDS = 2
-
 
 class Case:
     """What is known about one request while it is judged. The door reads the outcome from here."""
@@ -235,8 +232,7 @@ class Guard:
             log.error("ak_guard is not configured: %s", error)
             return misconfigured()
         except BackendError:
-            detail = "API keys cannot be checked at the moment."
-            return Denial("key_service_unavailable", detail, retry_after=_OUTAGE_RETRY_SECONDS)
+            return checks.keys_unavailable()
         return found
 
     async def _take(self, budget: Budget, charged: int, case: Case) -> Receipt | Shortage | Denial:
@@ -245,8 +241,7 @@ class Guard:
             taken = await take(budget, case.cost, charged, case.now)
         except BudgetError:
             if self._local is None:
-                detail = "Limits cannot be checked at the moment."
-                return Denial("limits_unavailable", detail, retry_after=_OUTAGE_RETRY_SECONDS)
+                return checks.limits_unavailable()
             taken = await take_locally(budget, case.cost, charged, case.now, self._local)
         finally:
             case.judged = self._clock()

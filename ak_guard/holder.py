@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from ak_guard.budgets.ledger import peek, running
+from ak_guard.checks import limits_unavailable
 from ak_guard.errors import BudgetError
 from ak_guard.loops import PerLoop
 from ak_guard.notation import iso
-from ak_guard.records import Denial
 from ak_guard.status import Status
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from ak_guard.paths import PublicPaths
     from ak_guard.replies import Replies
     from ak_guard.subject import Subject
-
-_OUTAGE_RETRY_SECONDS: Final = 2
 
 
 class Holder:
@@ -49,8 +47,7 @@ class Holder:
             try:
                 status = await self._status(case.subject)
             except BudgetError:
-                detail = "Limits cannot be read at the moment."
-                case.denial = Denial("limits_unavailable", detail, retry_after=_OUTAGE_RETRY_SECONDS)
+                case.denial = limits_unavailable()
             else:
                 await _send(document(case.subject, status, self._clock()), scope, send)
                 return

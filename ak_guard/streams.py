@@ -9,11 +9,10 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Final
 
 from ak_guard.backends.base import TellsChanges
-from ak_guard.checks import check_state, unknown_key
+from ak_guard.checks import check_state, keys_unavailable, unknown_key
 from ak_guard.cutting import OpenStream, tasks_of
 from ak_guard.errors import AkGuardError
 from ak_guard.loops import PerLoop
-from ak_guard.records import Denial
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from ak_guard.backends.cached import CachedLookup, Entry
     from ak_guard.checks import KeyRules
     from ak_guard.guard import Case
+    from ak_guard.records import Denial
     from ak_guard.subject import Subject
 
 log: Final = logging.getLogger("ak_guard")
@@ -193,7 +193,7 @@ class _Watch:
         except AkGuardError:
             denial = check_state(held.rules, now)
             if denial is None and now - held.confirmed >= self._stale:
-                denial = Denial("key_service_unavailable", "API keys cannot be checked at the moment.")
+                denial = keys_unavailable()
             wait = _RETRY_SECONDS
         else:
             denial = _refusal(entry, now)

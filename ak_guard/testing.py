@@ -10,12 +10,14 @@ clock.move(60)
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from ak_guard.manager import Issued, KeyManager
 from ak_guard.notation import parse_duration
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import timedelta
 
     from ak_guard.backends.base import KeyLookup
@@ -36,7 +38,7 @@ class ManualClock:
         return self.now
 
 
-async def ready_key(backend: KeyLookup, *, clock: ManualClock | None = None, **rules: Any) -> Issued:
+async def ready_key(backend: KeyLookup, *, clock: Callable[[], float] = time.time, **rules: Any) -> Issued:
     """Create a key named `test-key`, or as the rules of `KeyManager.create` say, and return it with its secret."""
-    manager = KeyManager(backend, clock=clock or ManualClock())
+    manager = KeyManager(backend, clock=clock)
     return await manager.create(rules.pop("name", "test-key"), **rules)
