@@ -13,25 +13,18 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from ak_guard import custom_keys, inputs, keys, tokens
-from ak_guard.address import parse_address
-from ak_guard.assembly import open_backend, open_counters
+from ak_guard.assembly import open_backend
 from ak_guard.audit import Note, Once
 from ak_guard.backends.base import Closable, KeepsAudit, KeyStore, ReadsUsage
-from ak_guard.backends.counted import SameCounters
 from ak_guard.backends.workers import Confirmation, KnowsWorkers
-from ak_guard.budgets.ledger import Budget, peek, peek_all, running
-from ak_guard.budgets.place import place_of
+from ak_guard.balances import Balances
 from ak_guard.errors import BackendError, BudgetError, ConfigurationError, InputError, NotFound, Unconfirmed
-from ak_guard.explain import Explanation, explain
 from ak_guard.issued import Issued as Issued  # noqa: PLC0414  # it is what this room hands out
 from ak_guard.leaks import LeakReport, next_name
 from ak_guard.listing import KeyFilter, Order, Walk
 from ak_guard.records import ApiKey, Group, checked_flag, checked_text
 from ak_guard.roster import CONFIRM_SECONDS as CONFIRM_SECONDS  # noqa: PLC0414  # it belongs to `confirm`
-from ak_guard.roster import Roster
 from ak_guard.settings import configured, group_list
-from ak_guard.status import Status
-from ak_guard.subject import group_of, key_budget
 from ak_guard.usage.summaries import DAY, Period
 from ak_guard.versions import version_of
 
@@ -64,7 +57,7 @@ Moment = datetime | str
 Span = str | timedelta
 
 
-class KeyManager(Roster):
+class KeyManager(Balances):
     """Create keys and groups and change them: `async with KeyManager("sqlite:///keys.db") as keys:`.
 
     `backend` is a URL or an object; give a middleware the same object and both see the same keys and counters. `limits`
@@ -91,19 +84,12 @@ class KeyManager(Roster):
         store = open_backend(outside.get("backend") if backend is None else backend)
         if not isinstance(store, KeyStore):
             raise ConfigurationError(f"backend: {type(store).__name__} can only look keys up, not manage them")
-        super().__init__(store, clock)
         limits = outside.get("limits") if limits is None else limits
-        self._quotas, self._windows, self._owned = open_counters(store, limits)
-        self._counters = SameCounters(store, place_of(limits))
+        super().__init__(store, limits, group_list(groups or outside.get("groups", ())), clock)
         self._prefix = keys.checked_prefix(prefix)
         if prefix == tokens.PREFIX:
             raise InputError("prefix", f"{prefix!r} is that of admin tokens; choose another, such as ak")
-        self._groups = {group.name: group for group in group_list(groups or outside.get("groups", ()))}
         self._actor = checked_text("actor", actor)
-        #: Where quotas are counted, and windows where no other storage is named.
-        self.counters: MultiWindowSupport = self._quotas
-        #: Seconds since the epoch.
-        self.clock: Callable[[], float] = clock
 
     async def __aenter__(self) -> Self:
         if isinstance(self.backend, Closable):
@@ -121,11 +107,6 @@ class KeyManager(Roster):
             await counters.aclose()
         if isinstance(self.backend, Closable):
             await self.backend.aclose()
-
-    @property
-    def defined_groups(self) -> tuple[Group, ...]:
-        """Groups that services define in their code, as this manager was told."""
-        return tuple(self._groups.values())
 
     def acting_as(self, actor: str) -> KeyManager:
         """The same keys in somebody's name: what is changed through it stands under it in the audit trail.
@@ -400,75 +381,6 @@ class KeyManager(Roster):
         if isinstance(self.backend, KnowsWorkers):
             await self.backend.touch(key_id)
 
-    async def status(self, key_id: str) -> Status:
-        """What is used, held and left of quota and windows, when they reset, and how many requests run at once."""
-        budget = await self._budget(await self.get(key_id))
-        await self._counters.check()
-        return Status.of(budget, await peek(budget, self._clock()), (await running([budget]))[0])
-
-    async def statuses(self, ids: Iterable[str | ApiKey]) -> dict[str, Status]:
-        """`status` of many keys by id, without those that are not there: each store is asked once for all of them.
-
-        A key that is given whole is not looked up again.
-        """
-        wanted = list(ids)
-        known = {key.id: key for key in wanted if isinstance(key, ApiKey)}
-        asked = dict.fromkeys(inputs.key_id(key_id) for key_id in wanted if not isinstance(key_id, ApiKey))
-        missing = tuple(key_id for key_id in asked if key_id not in known)
-        if not wanted:
-            return {}
-        await self._counters.check()
-        groups = {group.name: group for group in await self.backend.list_groups()}
-        if missing:
-            there = await self.backend.walk(KeyFilter(ids=missing), Walk(Order(), len(missing)), now=self._clock())
-            known |= {listed.key.id: listed.key for listed in there}
-        budgets = {
-            key.id: self._budget_in(key, group_of(key.group, self._groups, groups.get(key.group)))
-            for key in known.values()
-        }
-        levels = await peek_all(list(budgets.values()), self._clock())
-        crowds = await running(list(budgets.values()))
-        rows = zip(budgets.items(), levels, crowds, strict=True)
-        return {key_id: Status.of(budget, level, crowd) for (key_id, budget), level, crowd in rows}
-
-    async def explain(
-        self,
-        secret_or_id: str,
-        *,
-        ip: str | None = None,
-        path: str = "/",
-        method: str = "GET",
-        cost: int = 1,
-        at: Moment | float | None = None,
-    ) -> Explanation:
-        """Say what would become of a request, rule by rule, without changing anything."""
-        now = self._clock() if at is None else inputs.moment("at", at)
-        if ip is not None and parse_address(ip) is None:
-            raise InputError("ip", f"{ip!r} is no address; write 203.0.113.7 or 2001:db8::1")
-        inputs.units("cost", cost)
-        # By digest first: only what looks like an id may reach a query or an error as text.
-        found = await self.backend.find(keys.digest(secret_or_id.encode("utf-8", "surrogatepass")))
-        if found is not None:
-            key, secret_until = found.key, found.valid_until
-        else:
-            key, secret_until = await self.get(secret_or_id), None
-        group = await self._group(key.group)
-        budget = self._budget_in(key, group)
-        levels = await peek(budget, now, need=budget.charged(cost))
-        return explain(
-            key,
-            group,
-            budget,
-            levels,
-            (await running([budget]))[0],
-            secret_until=secret_until,
-            ip=ip,
-            path=path,
-            method=method.upper(),
-            cost=cost,
-            now=now,
-        )
-
     # Groups
 
     async def create_group(self, group: Group) -> Group:
@@ -502,19 +414,6 @@ class KeyManager(Roster):
             return keys.mint(self._prefix)
         custom_keys.check(chosen, peppered=self.backend.peppered)
         return chosen
-
-    async def _group(self, name: str) -> Group | None:
-        try:
-            stored: Group | None = await self.backend.get_group(name)
-        except NotFound:
-            stored = None
-        return group_of(name, self._groups, stored)
-
-    async def _budget(self, key: ApiKey) -> Budget:
-        return self._budget_in(key, await self._group(key.group))
-
-    def _budget_in(self, key: ApiKey, group: Group | None) -> Budget:
-        return key_budget(key, group, windows=self._windows, quotas=self._quotas, clock=self._clock)
 
     async def _change(
         self,
