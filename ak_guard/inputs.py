@@ -127,7 +127,9 @@ def _datetime(field: str, value: object) -> datetime:
 
 
 def grace(value: str | timedelta) -> int:
-    """How long an old secret works on, in seconds."""
+    """How long an old secret works on, in seconds; nothing where that is 0."""
+    if value == timedelta(0) or (isinstance(value, str) and value.strip() in {"0", "0s"}):
+        return 0
     return parse_duration(value, "grace")
 
 

@@ -56,7 +56,8 @@ class Throttle:
         self.line: Line = Line(REFUSALS)
         self._since = since
         self._until = until
-        self._spared_at = -math.inf
+        # The failure that began it was a look-up of this second.
+        self._spared_at = since
 
     def is_over(self, now: float) -> bool:
         # A clock that was set back ends it too: nobody waits for the time to come again.

@@ -162,7 +162,7 @@ def test_the_demo_shows_every_refusal_and_ends_by_itself() -> None:
     assert "WRONG" not in told
     assert "\x1b" not in told
     assert re.search(r"ak_[0-9A-Za-z]{38}", told) is None
-    assert "on the console page of `ak-guard serve`." in told
+    assert "The console ran on http://127.0.0.1:" in told
 
 
 def test_a_line_of_the_demo_that_differs_ends_it_with_exit_code_1(
@@ -196,6 +196,9 @@ def test_serve_keeps_the_app_running_with_a_key_to_try_until_it_is_stopped(stop:
         answer = _shell(f"{shown.strip()} --silent")
         assert answer.startswith("HTTP/1.1 200 OK")
         assert '"key":"dev-local"' in answer
+        console, _, token = next(line for line in demo.stdout if "The console runs on" in line).partition("; ")
+        signed_in = _shell(f"curl --silent -H 'Authorization: Bearer {token.split()[-1]}' {console.split()[-1]}/api/me")
+        assert '"role":"owner"' in signed_in
         shown = next(line for line in demo.stdout if "ak-guard keys list" in line)
         assert "dev-local" in _shell(shown.strip())
     finally:

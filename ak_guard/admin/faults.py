@@ -34,6 +34,8 @@ def add_faults(api: FastAPI, routers: Sequence[APIRouter], *, name: str) -> None
 
     @api.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
+        if any(fault["type"] == "json_invalid" for fault in error.errors()):
+            return problem("bad_request", "The body is no JSON.")
         # What was sent is not repeated: it may hold a secret that was sent by mistake.
         return wrong([{"field": _field(fault["loc"]), "problem": _text(fault)} for fault in error.errors()])
 

@@ -61,7 +61,7 @@ async def _flood(stage: Stage) -> None:
         429,
         "too_many_failures",
         f"after {unknown} times 401",
-        "after 31 times 401",
+        "after 30 times 401",
     )
     answer = await stage.send("/v1/whoami", "guess-" + secrets.token_hex(16), ip="198.51.100.67")
     board.line("one unknown key from another address", answer, 401, "invalid_api_key")

@@ -98,7 +98,7 @@ async def test_without_a_good_token_nothing_is_told(
         (b'{"digest": "%s", "key": 1}' % (b"0" * 64), "application/json", 422, "invalid"),
         (b"[]", "application/json", 422, "invalid"),
         (b"", "application/json", 422, "invalid"),
-        (b"{", "application/json", 422, "invalid"),
+        (b"{", "application/json", 400, "bad_request"),
         (b'{"digest": "\xff"}', "application/json", 400, "bad_request"),
         (b'{"\\ud800": 1}', "application/json", 422, "invalid"),
         (b"digest=ab", "application/x-www-form-urlencoded", 415, "unsupported_media_type"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -206,9 +207,10 @@ async def test_a_second_rotation_never_prolongs_an_older_secret(keys: KeyManager
     assert (await keys.explain(last.secret)).code == "admitted"
 
 
-async def test_without_grace_the_old_secret_ends_at_once(keys: KeyManager) -> None:
+@pytest.mark.parametrize("grace", [None, "0s", timedelta(0)])
+async def test_without_grace_the_old_secret_ends_at_once(keys: KeyManager, grace: str | timedelta | None) -> None:
     issued = await keys.create("prod-api")
-    await keys.rotate(issued.key.id, grace=None)
+    await keys.rotate(issued.key.id, grace=grace)
     assert (await keys.explain(issued.secret)).code == "invalid_api_key"
 
 
