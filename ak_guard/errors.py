@@ -6,6 +6,7 @@ world failed:
     AkGuardError
     ├── ConfigurationError       the setup cannot work; the text says what to change
     ├── InputError(ValueError)   a value given to the manager is wrong; `.field` names it
+    │   └── LocksOut             lists of addresses would keep out recent callers
     ├── NotFound(LookupError)    no key or group has this name
     ├── Conflict                 somebody else changed it meanwhile
     ├── Repeated                 this was asked for before, and made then
@@ -19,7 +20,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 
 class AkGuardError(Exception):
@@ -42,8 +43,20 @@ class InputError(AkGuardError, ValueError):
         self.field = field
         self.problem = problem
 
-    def __reduce__(self) -> tuple[type[InputError], tuple[str, str]]:
+    def __reduce__(self) -> tuple[Callable[..., InputError], tuple[Any, ...]]:
         return type(self), (self.field, self.problem)
+
+
+class LocksOut(InputError):
+    """The lists of addresses would keep out recent callers, the `addresses`. Nothing was changed; it can be forced."""
+
+    def __init__(self, field: str, addresses: Sequence[str]) -> None:
+        more = f" and {len(addresses) - 1} more" if len(addresses) > 1 else ""
+        super().__init__(field, f"would lock out {addresses[0]}{more}, admitted lately; `force` saves it all the same")
+        self.addresses = tuple(addresses)
+
+    def __reduce__(self) -> tuple[Callable[..., LocksOut], tuple[str, tuple[str, ...]]]:
+        return type(self), (self.field, self.addresses)
 
 
 class NotFound(AkGuardError, LookupError):

@@ -11,6 +11,7 @@ from ak_guard.backends.base import KeepsAudit, ReadsUsage
 from ak_guard.errors import ConfigurationError, NotFound
 from ak_guard.usage.anomalies import anomalies, is_among, is_new_network, known_networks
 from ak_guard.usage.learned import learned_addresses
+from ak_guard.usage.lockout import locked_out
 from ak_guard.usage.summaries import DAY, Period
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from ak_guard.usage.summaries import BucketName, UsageSummary
 
     Moment = datetime | str
+
+#: So far back callers are recent, in days.
+RECENT_DAYS: Final = 7
 
 _USUAL_SECONDS: Final = 7 * DAY
 _LEARNED_SECONDS: Final = 30 * DAY
@@ -146,6 +150,12 @@ class History:
         told = await self._usage().usage(key.id, Period.of(begin, None, "hour", now))
         news = datetime.fromtimestamp(now - DAY, UTC)
         return learned_addresses(told, news=news, ours=known_networks(key.metadata))
+
+    async def locked_out(self, key_id: str, allow_ips: Iterable[str], deny_ips: Iterable[str] = ()) -> Sequence[str]:
+        """Whose calls with a key were admitted within the last 7 days and would be refused with these lists."""
+        now = self._clock()
+        told = await self._usage().usage(inputs.key_id(key_id), Period.of(now - RECENT_DAYS * DAY, None, "hour", now))
+        return locked_out(told, allow_ips, deny_ips)
 
     async def _known_networks(self, key_id: str) -> tuple[str, ...]:
         try:

@@ -18,7 +18,7 @@ from ak_guard.audit import Note, Once
 from ak_guard.backends.base import Closable, KeepsAudit, KeyStore, ReadsUsage
 from ak_guard.backends.workers import Confirmation, KnowsWorkers
 from ak_guard.balances import Balances
-from ak_guard.errors import BackendError, BudgetError, ConfigurationError, InputError, NotFound, Unconfirmed
+from ak_guard.errors import BackendError, BudgetError, ConfigurationError, InputError, LocksOut, NotFound, Unconfirmed
 from ak_guard.issued import Issued as Issued  # noqa: PLC0414  # it is what this room hands out
 from ak_guard.leaks import LeakReport, next_name
 from ak_guard.listing import KeyFilter, Order, Walk
@@ -177,7 +177,7 @@ class KeyManager(Balances):
         await self.backend.insert(made, keys.digest(secret.encode()), note=note)
         return Issued(made, secret)
 
-    async def update(  # noqa: C901  # one line a field
+    async def update(  # noqa: C901, PLR0912  # one line a field
         self,
         key_id: str,
         *,
@@ -193,10 +193,12 @@ class KeyManager(Balances):
         owner: str | _Omitted | None = OMITTED,
         metadata: Mapping[str, Any] | _Omitted | None = OMITTED,
         enabled: bool | _Omitted = OMITTED,
+        force: bool = False,
         version: str | None = None,
     ) -> ApiKey:
         """Change the fields that are given; None clears one. What was used of quota and windows stays.
 
+        Lists of addresses that would keep out who called within the last 7 days raise `LocksOut`, unless `force`.
         With `version` (that of `version_of`) only as long as nobody has changed the key since; else `Conflict`.
         """
         changes: dict[str, Any] = {}
@@ -224,10 +226,23 @@ class KeyManager(Balances):
             changes["metadata"] = inputs.metadata(metadata)
         if not isinstance(enabled, _Omitted):
             changes["enabled"] = checked_flag("enabled", enabled)
+        if not force:
+            await self._refuse_lockout(key_id, changes)
         action = "key.update"
         if list(changes) == ["enabled"]:
             action = "key.enable" if changes["enabled"] else "key.disable"
         return await self._change(key_id, changes, action, version=version)
+
+    async def _refuse_lockout(self, key_id: str, changes: Mapping[str, Any]) -> None:
+        """Raise `LocksOut` where other lists of addresses than those of now would keep out recent callers."""
+        if not changes.keys() & {"allow_ips", "deny_ips"} or not isinstance(self.backend, ReadsUsage):
+            return
+        key = await self.get(key_id)
+        allow, deny = changes.get("allow_ips", key.allow_ips), changes.get("deny_ips", key.deny_ips)
+        if (allow, deny) == (key.allow_ips, key.deny_ips):
+            return
+        if addresses := await self.locked_out(key_id, allow, deny):
+            raise LocksOut("deny_ips" if allow == key.allow_ips else "allow_ips", addresses)
 
     async def disable(self, key_id: str, *, wait: float | None = None) -> ApiKey:
         """Refuse this key from now on; `enable` lets it in again.

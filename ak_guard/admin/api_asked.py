@@ -109,6 +109,9 @@ class KeyChanges(KeyRules):
     # Without a default in the document: what is left out is not set to anything.
     name: Text = Field(default_factory=str)
     enabled: bool = Field(default_factory=bool)
+    force: bool = Field(
+        default_factory=bool, description="Save lists of addresses also where they keep out recent callers."
+    )
 
 
 class Rotation(Asked):
