@@ -47,13 +47,15 @@ def leak(
     begin = moment("--since", since, desk.now)
 
     async def work(manager: KeyManager) -> LeakReport:
-        found = await find_key(manager, key)
-        return await manager.leak(
-            found.id, since=begin, wait=timeout, replace=not no_replacement, allow_ips=allow_ip or None
+        leaked = await find_key(manager, key)
+        found = await manager.leak(
+            leaked.id, since=begin, wait=timeout, replace=not no_replacement, allow_ips=allow_ip or None
         )
+        # Before the store is closed, which may fail too.
+        _hand_over(desk, found)
+        return found
 
     found = desk.run(work)
-    _hand_over(desk, found)
     if report is not None:
         written = (
             json.dumps(found.as_json(), indent=2, ensure_ascii=False) + "\n"
