@@ -241,3 +241,33 @@ async def test_the_replacement_of_a_leaked_key_is_shown_though_the_store_is_away
     assert "No call with the new key yet." in left.words
     go_away(left, away=False)
     assert (await left.keys.explain(left.secret)).admitted
+
+
+async def test_a_change_that_is_stored_is_told_as_such_though_nobody_can_be_asked_who_follows(left: Visitor) -> None:
+    key = (await left.keys.create("prod-api")).key
+    await left.sign_in()
+    await left.go(f"/keys/{key.id}")
+    leave(left, "before confirm")
+    # The way back leads to a page that was seen, and for a deleted key to one that was not.
+    await left.send(f"/keys/{key.id}/disable")
+    assert "prod-api is disabled. Which workers follow could not be asked." in left.words
+    assert "What you see is from" in left.words
+    assert "Nothing was changed." not in left.words
+    assert all(" disabled" in button for button in buttons(left))
+    go_away(left, away=False)
+    assert not (await left.keys.get(key.id)).enabled
+    await left.go(f"/keys/{key.id}")
+    await left.send(f"/keys/{key.id}/delete", {"typed": "prod-api"})
+    assert "prod-api is deleted. Which workers follow could not be asked." in left.words
+    assert "Nothing was changed." not in left.words
+    go_away(left, away=False)
+    assert await left.keys.list() == []
+
+
+async def test_several_keys_are_told_to_be_disabled_though_nobody_can_be_asked_who_follows(left: Visitor) -> None:
+    ids = [(await left.keys.create(name)).key.id for name in ("prod-api", "prod-web")]
+    await left.sign_in()
+    await left.go("/")
+    leave(left, "before confirm")
+    await left.send("/keys/bulk", {"do": "disable", "id": ids})
+    assert "2 keys are disabled. Which workers follow could not be asked." in left.words
