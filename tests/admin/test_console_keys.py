@@ -147,6 +147,19 @@ async def test_the_cookie_of_a_session_is_for_the_server_alone(at: Visitor) -> N
     assert token.secret not in cookie
 
 
+async def test_a_token_with_the_longest_name_there_is_opens_the_console_and_changes_keys(at: Visitor) -> None:
+    name = "n" * 200
+    token = await at.tokens.create(name, role="editor")
+    key = (await at.keys.create("prod-api")).key
+    await at.go("/sign-in")
+    await at.send("/sign-in", {"token": token.secret})
+    await at.go(f"/keys/{key.id}")
+    await at.send(f"/keys/{key.id}/disable")
+    assert "prod-api is disabled." in at.words
+    (entry,) = await at.keys.audit(limit=1)
+    assert (entry.action, entry.actor) == ("key.disable", f"token {name}"[:200])
+
+
 async def test_a_form_without_its_proof_changes_nothing(at: Visitor) -> None:
     await at.sign_in()
     answer = await at.client.post("/keys/new", data={"name": "sneaked-in", "expires": "never", "proof": "guessed"})

@@ -128,7 +128,7 @@ class Visit:
     @property
     def actor(self) -> str:
         """Who is written into the audit trail."""
-        return f"token {self.who.name}" if self.who else "nobody"
+        return self.who.acting("token ") if self.who else "nobody"
 
     def may(self, what: Deed) -> bool:
         return self.who is not None and self.who.may(what)
