@@ -338,6 +338,21 @@ async def test_shortcuts_theme_and_zone_are_chosen(at: Visitor) -> None:
     assert "Times in Asia/Shanghai" in at.text
 
 
+async def test_the_zone_that_was_chosen_wins_over_that_of_the_browser_also_under_a_prefix(clock: ManualClock) -> None:
+    async with (
+        KeyManager(MemoryBackend(), clock=clock) as keys,
+        visitor(keys, clock, prefix="/console") as at,
+    ):
+        token = await at.tokens.create("mine", role="owner")
+        # As the script does it.
+        at.client.cookies.set("ak_tz", "America%2FNew_York", domain="testserver.local", path="/")
+        await at.go("/console/sign-in")
+        await at.send("/console/sign-in", {"token": token.secret})
+        assert "Times in America/New_York" in at.text
+        await at.send("/console/appearance", {"zone": "Asia/Shanghai", "back": "/settings"})
+        assert "Times in Asia/Shanghai" in at.text
+
+
 async def test_the_console_works_under_a_prefix(clock: ManualClock) -> None:
     async with (
         KeyManager(MemoryBackend(), clock=clock) as keys,
