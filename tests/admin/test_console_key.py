@@ -315,6 +315,7 @@ async def test_an_editor_sees_tokens_and_changes_none(at: Visitor) -> None:
     await at.go("/settings")
     assert "Create token" not in at.words
     assert (await at.send("/settings/tokens", {"name": "mine", "role": "owner"})).status_code == 403
+    assert "It may look, and change keys and groups, and nothing else." in at.words
     assert len(await at.tokens.list()) == 2
 
 
