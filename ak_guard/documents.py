@@ -96,6 +96,7 @@ def explanation(found: Explanation, now: datetime) -> dict[str, Any]:
                 "code": rule.code,
                 "detail": rule.detail,
                 "margin": rule.margin,
+                "need": rule.need,
                 "passes_at": iso(rule.passes_at),
             }
             for rule in found.rules

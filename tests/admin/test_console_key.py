@@ -136,6 +136,20 @@ async def test_explain_draws_every_rule_with_its_margin(at: Visitor) -> None:
         assert "It would be let in." not in at.words
 
 
+async def test_explain_tells_what_a_group_of_the_service_s_settings_charges(clock: ManualClock) -> None:
+    paid = Group("paid", routes=["/v1/*"], limits=["10/1d", "5 requests/1h"], multiplier=3)
+    async with (
+        KeyManager(MemoryBackend(), groups=[paid], clock=clock) as keys,
+        visitor(keys, clock) as at,
+    ):
+        key = (await keys.create("prod-api", group="paid", max_concurrency=2)).key
+        await at.sign_in()
+        await at.go(f"/keys/{key.id}?path=/v1/models&cost=2&method=GET&ip=203.0.113.7")
+        for words in ("needs 6 of 10 left 4 to spare", "needs 1 of 5 left 4 to spare", "needs 1 of 2 left 1 to spare"):
+            assert words in at.words
+        assert "those of the app" not in at.words
+
+
 async def test_a_key_is_edited_and_the_change_stands_in_its_history(at: Visitor) -> None:
     token = next(token.name for token in await at.tokens.list())
     key = (await at.keys.create("prod-api", quota=10, expires_in="30d", metadata={"team": "x"})).key
