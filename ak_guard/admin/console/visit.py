@@ -18,6 +18,7 @@ from ak_guard.admin.console.away import Memory, Shown
 from ak_guard.admin.console.cookies import DOOR_COOKIE, LANGUAGE_COOKIE, ZONE_COOKIE
 from ak_guard.admin.console.footer import footer_of
 from ak_guard.admin.console.tongue import LANGUAGES, Tongue, chosen_language, zone_named
+from ak_guard.paths import app_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -159,7 +160,7 @@ class Visit:
     @property
     def path(self) -> str:
         """The path inside the console."""
-        return str(self.request.scope["path"]).removeprefix(self.root) or "/"
+        return app_path(self.request.scope["path"], self.root)
 
     @property
     def here(self) -> str:
