@@ -76,11 +76,7 @@ def counts(found: KeyCounts) -> dict[str, Any]:
 
 
 def status(found: Status) -> dict[str, Any]:
-    return {
-        "quota": None if found.quota is None else found.quota.as_json(),
-        "windows": [window.as_json() for window in found.windows],
-        "concurrency": None if found.concurrency is None else asdict(found.concurrency),
-    }
+    return found.as_json()
 
 
 def explanation(found: Explanation, now: datetime) -> dict[str, Any]:
@@ -96,6 +92,7 @@ def explanation(found: Explanation, now: datetime) -> dict[str, Any]:
                 "code": rule.code,
                 "detail": rule.detail,
                 "margin": rule.margin,
+                "need": rule.need,
                 "passes_at": iso(rule.passes_at),
             }
             for rule in found.rules

@@ -28,6 +28,7 @@ class Rule:
 
     `margin` is what is left once the request has passed: seconds for the expiry, units or requests for budgets; None
     where the rule has no number. `passes_at` is when a rule that refuses now would let the request pass, None: never.
+    `need` is what the request takes of a budget, None for rules that are no budget.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Rule:
     detail: str
     margin: float | None = None
     passes_at: datetime | None = None
+    need: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,7 @@ def _budget_rules(budget: Budget, levels: Sequence[Level], charged: int, now: fl
         left = window.amount - level.used - need
         code, passes_at = _verdict(window, level, need, now)
         detail = f"{max(0, window.amount - level.used)} of {window.amount} {window.unit} left, {need} wanted"
-        yield Rule(window.name, code is None, code, detail, left, passes_at)
+        yield Rule(window.name, code is None, code, detail, left, passes_at, need)
 
 
 def _verdict(window: Window, level: Level, need: int, now: float) -> tuple[str | None, datetime | None]:
@@ -160,7 +162,7 @@ def _concurrency_rule(budget: Budget, running: int, now: float) -> Iterator[Rule
     code, wait = (None, 0) if left >= 0 else ("concurrency_limit_exceeded", 1)
     detail = f"{running} of {limit} requests at a time run now"
     # When one of them ends is not known; this is when a refused caller is told to try again.
-    yield Rule(CONCURRENCY, code is None, code, detail, left, _datetime(now + wait))
+    yield Rule(CONCURRENCY, code is None, code, detail, left, _datetime(now + wait), 1)
 
 
 def _datetime(seconds: float) -> datetime:

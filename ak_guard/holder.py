@@ -75,11 +75,7 @@ def document(subject: Subject, status: Status, now: float) -> dict[str, Any]:
         "key": {"id": key.id, "name": key.name, "hint": key.hint, "group": key.group},
         "state": "expired" if now >= subject.rules.expires_at else "active",
         "expires_at": iso(key.expires_at),
-        "quota": None if status.quota is None else status.quota.as_json(),
-        "windows": [window.as_json() for window in status.windows],
-        "concurrency": None
-        if status.concurrency is None
-        else {"limit": status.concurrency.limit, "used": status.concurrency.used},
+        **status.as_json(),
         "now": iso(datetime.fromtimestamp(now, UTC)),
     }
 

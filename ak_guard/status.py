@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
@@ -35,7 +35,6 @@ class BudgetStatus:
     resets_at: datetime | None
 
     def as_json(self) -> dict[str, Any]:
-        """As the CLI, the admin API and a holder's own page tell it."""
         return {
             "name": self.name,
             "limit": self.limit,
@@ -69,6 +68,14 @@ class Status:
     quota: BudgetStatus | None
     windows: tuple[BudgetStatus, ...]
     concurrency: ConcurrencyStatus | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """As the CLI, the admin API and a holder's own page tell it."""
+        return {
+            "quota": None if self.quota is None else self.quota.as_json(),
+            "windows": [window.as_json() for window in self.windows],
+            "concurrency": None if self.concurrency is None else asdict(self.concurrency),
+        }
 
     @classmethod
     def of(cls, budget: Budget, levels: Sequence[Level], running: int | None = None) -> Self:

@@ -13,6 +13,7 @@ from ak_guard.admin.problems import problem
 from ak_guard.admin.service_tokens import bearer_token, token_digest
 from ak_guard.admin.turns import Turns
 from ak_guard.errors import BackendError
+from ak_guard.paths import app_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -61,7 +62,7 @@ class Door:
             await receive()
             await send({"type": "websocket.close", "code": 1008})
             return
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        path = app_path(scope["path"], scope.get("root_path", ""))
         if path not in self._open_paths:
             try:
                 who, refusal = await self._recognised(scope)

@@ -8,6 +8,7 @@ from ak_guard.admin.bodies import hand_on
 from ak_guard.admin.problems import problem
 from ak_guard.admin.service_tokens import bearer_token, token_digest
 from ak_guard.loops import PerLoop
+from ak_guard.paths import app_path
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -60,7 +61,7 @@ class KeyService:
             running.count -= 1
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        path = app_path(scope["path"], scope.get("root_path", ""))
         if path not in self._open_paths and not await self._is_known(scope):
             headers = {"WWW-Authenticate": 'Bearer realm="ak_guard"'}
             detail = "Send a service token: Authorization: Bearer …"

@@ -14,6 +14,7 @@ from ak_guard.admin.running import running
 from ak_guard.admin.service import service_app
 from ak_guard.admin.service_tokens import Remembered
 from ak_guard.admin.tokens import AdminTokens
+from ak_guard.paths import app_path
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
@@ -59,7 +60,7 @@ class Served(Starlette):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # Not mounted: its own paths begin with /v1, and no pattern shall decide about what it refuses itself.
-        path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
+        path = app_path(scope.get("path", ""), scope.get("root_path", ""))
         if scope["type"] != "lifespan" and path.startswith("/v1/"):
             await self._service(scope, receive, send)
         else:

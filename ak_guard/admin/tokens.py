@@ -38,6 +38,8 @@ _LEAST: Final = 16
 _MOST: Final = 512
 _LEAST_DIFFERENT: Final = 6
 _ID_BYTES: Final = 8
+# A token's name alone may be as long as this.
+_LONGEST_ACTOR: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,10 @@ class AdminIdentity:
     def may(self, deed: Deed) -> bool:
         """Whether this identity may `view`, `edit` keys and groups, `own` tokens, or `serve` (ask for keys)."""
         return may(self.role, deed)
+
+    def acting(self, through: str) -> str:
+        """Under which name changes made `through` something stand in the audit trail, which cuts what is too long."""
+        return f"{through}{self.name}"[:_LONGEST_ACTOR]
 
 
 @dataclass(frozen=True, slots=True)

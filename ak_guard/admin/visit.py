@@ -69,7 +69,7 @@ def visitor(
         if request.query_params and not query:
             errors = [{"field": name[:100], "problem": "is not known here"} for name in request.query_params]
             raise Refused("invalid", f"{errors[0]['field']}: is not known here", errors=errors)
-        actor = f"api:{who.name}"
+        actor = who.acting("api:")
         now = datetime.fromtimestamp(keys.clock(), UTC)
         return Visit(who, keys.acting_as(actor), tokens.acting_as(actor), now)
 

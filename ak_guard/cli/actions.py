@@ -15,7 +15,7 @@ from ak_guard.cli.options import CustomKey, KeyId, KeyIds, Yes, moment
 from ak_guard.cli.workers import Timeout, Wait
 from ak_guard.errors import InputError
 from ak_guard.explain import Explanation
-from ak_guard.manager import CONFIRM_SECONDS, Issued, KeyManager
+from ak_guard.manager import CONFIRM_SECONDS, KeyManager
 from ak_guard.notation import stamp
 from ak_guard.records import ApiKey
 from ak_guard.status import Status
@@ -82,11 +82,11 @@ def rotate(
     lasting = None if no_grace or grace.strip() in {"0", "0s"} else grace
     text = ask.secret("New text of the key", twice=True) if custom_key else None
 
-    async def work(manager: KeyManager) -> Issued:
-        return await manager.rotate((await find_key(manager, key)).id, grace=lasting, key=text)
+    async def work(manager: KeyManager) -> None:
+        issued = await manager.rotate((await find_key(manager, key)).id, grace=lasting, key=text)
+        issue.hand_over(desk, issued, "rotated")
 
-    issued = desk.run(work)
-    issue.hand_over(desk, issued, "rotated")
+    desk.run(work)
     desk.note("The old secret has ended." if lasting is None else f"The old secret works on for {lasting}.")
     desk.note_delay()
 

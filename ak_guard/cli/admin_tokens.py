@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ak_guard import documents
-from ak_guard.admin.tokens import AdminTokens, IssuedToken
+from ak_guard.admin.tokens import AdminTokens
 from ak_guard.cli import show
 from ak_guard.cli.desk import AsJson, Db, Desk, examples, remember
 from ak_guard.cli.init import hand_over
@@ -61,12 +61,11 @@ def create(
     """
     desk = Desk(context, db, as_json)
 
-    async def work(manager: KeyManager) -> IssuedToken:
-        return await AdminTokens(manager, environment="").create(
-            name, role=role.value, expires_at=expires_at, expires_in=expires_in
-        )
+    async def work(manager: KeyManager) -> None:
+        tokens = AdminTokens(manager, environment="")
+        hand_over(desk, await tokens.create(name, role=role.value, expires_at=expires_at, expires_in=expires_in))
 
-    hand_over(desk, desk.run(work, makes=True))
+    desk.run(work, makes=True)
 
 
 @admin_tokens.command("list", epilog=examples("admin-token list", "admin-token list --json"))

@@ -43,6 +43,7 @@ _HINTS: Final = {
     "multiplier": "write --multiplier 2 or --multiplier 0.5",
     "--quota": "write --quota 100000, in units",
     "--cost": "write --cost 20, in units",
+    "--report": "name a file in a folder that is there: --report leak.md",
     "--timeout": "write --timeout 10, in seconds",
 }
 # Only what is handed on to uvicorn is an error of this field; others say themselves of which command they are.

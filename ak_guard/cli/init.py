@@ -11,6 +11,7 @@ import typer
 from ak_guard import documents
 from ak_guard.admin.tokens import AdminTokens, IssuedToken
 from ak_guard.cli.desk import AsJson, Db, Desk, examples
+from ak_guard.errors import ConfigurationError
 from ak_guard.manager import KeyManager
 from ak_guard.settings.written import outside
 
@@ -31,21 +32,21 @@ def init(
     """
     desk = Desk(context, db, as_json, default=_DEFAULT)
 
-    async def work(manager: KeyManager) -> IssuedToken | None:
+    async def work(manager: KeyManager) -> bool:
         tokens = AdminTokens(manager, environment="")
         owners = [await tokens.named(token.id) for token in await tokens.list() if token.role == "owner"]
         if any(owners):
-            return None
-        return await tokens.create(name, role="owner")
+            return False
+        hand_over(desk, await tokens.create(name, role="owner"))
+        return True
 
-    issued = desk.run(work, makes=True)
+    made = desk.run(work, makes=True)
     if _write_settings(desk):
         desk.note(f"made {_SETTINGS}, which names it for apps and commands in this folder")
-    if issued is None:
+    if not made:
         desk.answer({"secret": None, "token": None}, "There is an owner already; nothing was made.")
         desk.note("Lost the token? `ak-guard admin-token create NAME --role owner` makes another.")
         return
-    hand_over(desk, issued)
     desk.note(
         "Next:\n"
         "  ak-guard serve                 the console; sign in with the token above\n"
@@ -54,7 +55,9 @@ def init(
 
 
 def hand_over(desk: Desk, issued: IssuedToken) -> None:
-    """Print the token, once: with a word before it for people, bare into a pipe."""
+    """Print the token, once: with a word before it for people, bare into a pipe. To be called as soon as it is stored:
+    whatever fails before would lose it.
+    """
     desk.note(f"made the {issued.token.role} token {issued.token.name} ({issued.token.id})")
     if desk.as_json:
         desk.answer({"secret": issued.secret, "token": documents.admin_token(issued.token, desk.now)})
@@ -68,7 +71,10 @@ def _write_settings(desk: Desk) -> bool:
     """Name the default database for whoever works in this folder, where nothing names one yet."""
     if desk.backend != _DEFAULT or outside().file is not None or "backend" in outside().settings:
         return False
-    _SETTINGS.write_text(f'backend = "{_DEFAULT}"\n', encoding="utf-8")
+    try:
+        _SETTINGS.write_text(f'backend = "{_DEFAULT}"\n', encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{_SETTINGS}: cannot be written ({error.strerror})") from error
     return True
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ak_guard import documents
 from ak_guard.cli import find, words
+from ak_guard.errors import BackendError
 from ak_guard.records import SUGGESTED_NAMES
 
 if TYPE_CHECKING:
@@ -18,7 +19,10 @@ _CALL = 'curl -H "Authorization: Bearer $API_KEY" http://127.0.0.1:8000/'
 
 
 def hand_over(desk: Desk, issued: Issued, done: str) -> None:
-    """Print the secret, once: for a person as a line to paste, for a pipe bare. It goes to standard output only."""
+    """Print the secret, once: for a person as a line to paste, for a pipe bare. It goes to standard output only.
+
+    To be called as soon as it is stored: whatever fails before would lose it, and the store may be away at once.
+    """
     key = issued.key
     say_done(desk, key, done)
     if desk.as_json:
@@ -37,8 +41,12 @@ def say_done(desk: Desk, key: ApiKey, done: str) -> None:
 
 
 async def group_note(manager: KeyManager, key: ApiKey) -> str:
-    """A warning where the key's group is not in the store, else nothing."""
-    if await find.knows_group(manager, key.group):
+    """A warning where the key's group is not in the store, else nothing; the key is made, whatever is known of it."""
+    try:
+        known = await find.knows_group(manager, key.group)
+    except BackendError:
+        return ""
+    if known:
         return ""
     return (
         f"hint: no group {key.group!r} is stored here; unless the app defines it, the key is refused. "
@@ -47,8 +55,11 @@ async def group_note(manager: KeyManager, key: ApiKey) -> str:
 
 
 async def name_note(manager: KeyManager, key: ApiKey) -> str:
-    """A hint where other keys have the same name, else nothing."""
-    others = [other.id for other in await find.named(manager, key.name) if other.id != key.id]
+    """A hint where other keys have the same name, else nothing, also where that cannot be asked."""
+    try:
+        others = [other.id for other in await find.named(manager, key.name) if other.id != key.id]
+    except BackendError:
+        return ""
     if not others:
         return ""
     return f"hint: the name {key.name!r} has another key too ({', '.join(others)}); commands then need the id"

@@ -29,7 +29,7 @@ from ak_guard.cli.options import (
     entries,
 )
 from ak_guard.errors import InputError
-from ak_guard.manager import Issued, KeyManager
+from ak_guard.manager import KeyManager
 from ak_guard.records import ApiKey
 from ak_guard.status import Status
 
@@ -102,13 +102,13 @@ def create(
     if custom_key:
         rules["key"] = ask.secret("Text of the key", twice=True)
 
-    async def work(manager: KeyManager) -> tuple[Issued, str, str]:
+    async def work(manager: KeyManager) -> None:
         issued = await manager.create(name, **rules)
-        return issued, await issue.group_note(manager, issued.key), await issue.name_note(manager, issued.key)
+        issue.hand_over(desk, issued, "created")
+        key = issued.key
+        issue.advise(desk, key, await issue.group_note(manager, key), await issue.name_note(manager, key))
 
-    issued, *notes = desk.run(work, makes=True)
-    issue.hand_over(desk, issued, "created")
-    issue.advise(desk, issued.key, *notes)
+    desk.run(work, makes=True)
 
 
 @keys.command("show", epilog=examples("keys show prod-api", "keys show prod-api --json"))

@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations`: see desk.py.
 
+import asyncio
 import json
 import sys
 from typing import Annotated
@@ -15,6 +16,7 @@ from ak_guard.cli.find import find_key
 from ak_guard.cli.happened import Since
 from ak_guard.cli.options import AllowIp, KeyId, moment
 from ak_guard.cli.workers import Timeout
+from ak_guard.errors import InputError
 from ak_guard.leaks import LeakReport
 from ak_guard.manager import CONFIRM_SECONDS, KeyManager
 
@@ -47,26 +49,38 @@ def leak(
     begin = moment("--since", since, desk.now)
 
     async def work(manager: KeyManager) -> LeakReport:
-        found = await find_key(manager, key)
-        return await manager.leak(
-            found.id, since=begin, wait=timeout, replace=not no_replacement, allow_ips=allow_ip or None
+        leaked = await find_key(manager, key)
+        if report is not None:
+            # Before anything is changed it is found out whether there can be a report.
+            await asyncio.to_thread(_write, report, "", mode="a")
+        found = await manager.leak(
+            leaked.id, since=begin, wait=timeout, replace=not no_replacement, allow_ips=allow_ip or None
         )
+        # Before the store is closed, which may fail too.
+        _hand_over(desk, found)
+        return found
 
     found = desk.run(work)
-    _hand_over(desk, found)
     if report is not None:
         written = (
             json.dumps(found.as_json(), indent=2, ensure_ascii=False) + "\n"
             if report.endswith(".json")
             else found.markdown()
         )
-        with open(report, "w", encoding="utf-8") as file:  # noqa: PTH123  # what was typed is what is opened
-            file.write(written)
+        _write(report, written)
         desk.note(f"wrote the report to {report}")
     if found.confirmation is not None:
         workers.end(desk, found.confirmation)
     if not found.complete or (found.replacement is None and not no_replacement and found.problems):
         raise typer.Exit(exits.UNCONFIRMED)
+
+
+def _write(report: str, text: str, *, mode: str = "w") -> None:
+    try:
+        with open(report, mode, encoding="utf-8") as file:  # noqa: PTH123  # what was typed is what is opened
+            file.write(text)
+    except OSError as error:
+        raise InputError("--report", f"{report} cannot be written ({error.strerror})") from error
 
 
 def _hand_over(desk: Desk, found: LeakReport) -> None:

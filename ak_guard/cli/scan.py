@@ -18,7 +18,7 @@ from ak_guard.cli.complete import keys as names
 from ak_guard.cli.desk import AsJson, Db, Desk, examples
 from ak_guard.cli.find import find_key
 from ak_guard.cli.show import name_of
-from ak_guard.errors import ConfigurationError
+from ak_guard.errors import ConfigurationError, InputError
 from ak_guard.manager import KeyManager
 from ak_guard.records import ApiKey
 
@@ -51,7 +51,10 @@ def scan(
     Compressed logs (.gz) are read too. Custom keys have no shape of their own and are not found.
     Ends with 6 where a key was found.
     """
-    desk = Desk(context, db, as_json, serves=no_db, default="memory://" if no_db else None)
+    if no_db and key is not None:
+        raise InputError("--no-db", "cannot be given together with --key: only the database knows whose a key is")
+    # A store that is not asked need not be named, and one that is named is not opened.
+    desk = Desk(context, "memory://" if no_db else db, as_json, serves=no_db)
     hits = [(name, hit) for name in files for name, hit in _hits(name, desk)]
 
     async def work(manager: KeyManager) -> list[Found]:
@@ -61,14 +64,14 @@ def scan(
         for name, hit in hits:
             digest = keys.digest(hit.text)
             if digest not in known:
-                held = None if no_db else await manager.backend.find(digest)
+                held = await manager.backend.find(digest)
                 known[digest] = None if held is None else held.key
             owner = known[digest]
             if wanted is None or (owner is not None and owner.id == wanted):
                 found.append(Found(name, hit, owner))
         return found
 
-    found = desk.run(work)
+    found = [Found(name, hit, None) for name, hit in hits] if no_db else desk.run(work)
     document = {"found": [_document(one, desk) for one in found]}
     desk.answer(document, *([_line(one, desk) for one in found] or [Text("No keys were found.")]))
     if found:

@@ -301,6 +301,15 @@ async def test_each_role_may_do_its_own(api: AsyncClient, url: str) -> None:
     assert [entry["action"] for entry in newest] == ["key.disable", "key.create"]
 
 
+async def test_a_token_may_have_the_longest_name_there_is(api: AsyncClient, url: str) -> None:
+    name = "n" * 200
+    issued = (await api.post("/tokens", json={"name": name, "role": "editor"})).json()
+    async with AsyncClient(base_url=url, headers=bearer(issued["secret"]), trust_env=False) as client:
+        await made(client)
+        entries = (await client.get("/audit", params={"action": "key.create"})).json()["entries"]
+        assert entries[0]["actor"] == f"api:{name}"[:200]
+
+
 async def test_an_api_key_and_a_wrong_token_are_refused_alike(api: AsyncClient, url: str, keys: KeyManager) -> None:
     key = await keys.create("prod-api")
     async with AsyncClient(base_url=url, trust_env=False) as client:

@@ -11,7 +11,7 @@ import pytest
 
 from ak_guard import BackendError, KeyManager
 from ak_guard.backends import MemoryBackend
-from ak_guard.backends.workers import Worker
+from ak_guard.backends.workers import Confirmation, Worker
 from tests.admin.consoles import Visitor, visitor
 
 if TYPE_CHECKING:
@@ -43,10 +43,37 @@ class Flaky(MemoryBackend):
         raise AssertionError("nothing was changed")
 
 
+class Leaving(Flaky):
+    """One that goes away right after it has kept a change."""
+
+    leaves = ""
+
+    async def insert(self, *args: Any, **more: Any) -> None:
+        await super().insert(*args, **more)
+        self.away = self.leaves == "after insert"
+
+    async def confirm(self, *, timeout: float) -> Confirmation:  # noqa: ASYNC109  # the interface of a backend
+        self.away = self.leaves == "before confirm"
+        if self.away:
+            raise BackendError("the store is away")
+        return Confirmation(0.0)
+
+
 @pytest.fixture
 async def at(clock: ManualClock) -> AsyncIterator[Visitor]:
     async with KeyManager(Flaky(clock), clock=clock) as keys, visitor(keys, clock) as there:
         yield there
+
+
+@pytest.fixture
+async def left(clock: ManualClock) -> AsyncIterator[Visitor]:
+    async with KeyManager(Leaving(clock), clock=clock) as keys, visitor(keys, clock) as there:
+        yield there
+
+
+def leave(left: Visitor, when: str) -> None:
+    assert isinstance(left.keys.backend, Leaving)
+    left.keys.backend.leaves = when
 
 
 def go_away(at: Visitor, *, away: bool = True) -> None:
@@ -189,3 +216,58 @@ async def test_nobody_signs_in_and_nothing_is_changed_meanwhile(at: Visitor) -> 
     await at.go("/sign-in")
     assert (await at.send("/sign-in", {"token": token})).url.path == "/"
     assert (await at.keys.get(key.id)).enabled
+
+
+async def test_a_rotated_secret_is_shown_though_nobody_can_be_asked_who_follows(left: Visitor) -> None:
+    key = (await left.keys.create("prod-api")).key
+    await left.sign_in()
+    await left.go(f"/keys/{key.id}")
+    leave(left, "before confirm")
+    answer = await left.send(f"/keys/{key.id}/rotate", {"grace": ""})
+    assert answer.status_code == 200
+    assert "The old one may still be let in. Which workers follow could not be asked." in left.words
+    go_away(left, away=False)
+    assert (await left.keys.explain(left.secret)).admitted
+
+
+async def test_the_replacement_of_a_leaked_key_is_shown_though_the_store_is_away_by_then(left: Visitor) -> None:
+    key = (await left.keys.create("prod-web")).key
+    await left.sign_in()
+    await left.go(f"/keys/{key.id}/leak")
+    leave(left, "after insert")
+    answer = await left.send(f"/keys/{key.id}/leak", {"since": "24h", "replace": "1"})
+    assert answer.status_code == 200
+    assert "False alarm: enable again" in left.words
+    assert "No call with the new key yet." in left.words
+    go_away(left, away=False)
+    assert (await left.keys.explain(left.secret)).admitted
+
+
+async def test_a_change_that_is_stored_is_told_as_such_though_nobody_can_be_asked_who_follows(left: Visitor) -> None:
+    key = (await left.keys.create("prod-api")).key
+    await left.sign_in()
+    await left.go(f"/keys/{key.id}")
+    leave(left, "before confirm")
+    # The way back leads to a page that was seen, and for a deleted key to one that was not.
+    await left.send(f"/keys/{key.id}/disable")
+    assert "prod-api is disabled. Which workers follow could not be asked." in left.words
+    assert "What you see is from" in left.words
+    assert "Nothing was changed." not in left.words
+    assert all(" disabled" in button for button in buttons(left))
+    go_away(left, away=False)
+    assert not (await left.keys.get(key.id)).enabled
+    await left.go(f"/keys/{key.id}")
+    await left.send(f"/keys/{key.id}/delete", {"typed": "prod-api"})
+    assert "prod-api is deleted. Which workers follow could not be asked." in left.words
+    assert "Nothing was changed." not in left.words
+    go_away(left, away=False)
+    assert await left.keys.list() == []
+
+
+async def test_several_keys_are_told_to_be_disabled_though_nobody_can_be_asked_who_follows(left: Visitor) -> None:
+    ids = [(await left.keys.create(name)).key.id for name in ("prod-api", "prod-web")]
+    await left.sign_in()
+    await left.go("/")
+    leave(left, "before confirm")
+    await left.send("/keys/bulk", {"do": "disable", "id": ids})
+    assert "2 keys are disabled. Which workers follow could not be asked." in left.words

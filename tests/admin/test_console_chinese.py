@@ -10,6 +10,7 @@ import pytest
 
 from ak_guard import ApiKeyMiddleware, Group, KeyManager
 from ak_guard.backends import MemoryBackend
+from ak_guard.keys import mint
 from tests.admin.consoles import Visitor, visitor
 from tests.support import bearer, client_for, echo_app
 
@@ -32,6 +33,7 @@ _SILENT: Final = {"script", "style", "code", "pre", "kbd"}
 _SPOKEN: Final = {"aria-label", "placeholder", "title", "alt"}
 _TOLD_TO_SCRIPTS: Final = {"data-copied", "data-selected", "data-waiting", "data-sort", "data-spans"}
 _WORD: Final = re.compile(r"[A-Za-z][A-Za-z']+")
+_VISITOR: Final = re.compile(r"(?:owner|editor|viewer) of the tests")
 # Names, paths, addresses, durations and limits are one word with what is joined to them.
 _JOINED: Final = re.compile(r"[\w.\-/:=…*@+<]*[0-9_.\-/:=…*@+<][\w.\-/:=…*@+<]*", re.ASCII)
 
@@ -67,7 +69,7 @@ def english(page: str) -> list[str]:
     reader.feed(page)
     found = []
     for text in reader.said:
-        plain = _JOINED.sub(" ", text.replace("owner of the tests", " "))
+        plain = _JOINED.sub(" ", _VISITOR.sub(" ", text))
         words = [word for word in _WORD.findall(plain) if word not in NOT_ENGLISH]
         if words:
             found.append(f"{' '.join(words)}: {text[:120]}")
@@ -166,6 +168,11 @@ async def test_no_page_says_anything_in_english(at: Visitor) -> None:
     ):
         await at.go(path)
         looked_at(path)
+    for role in ("viewer", "editor"):
+        await at.sign_in(role)
+        await at.send("/settings/tokens", {"name": "team", "role": "owner"})
+        assert at.page.status_code == 403
+        looked_at(f"refused to a {role}")
     assert found == {}
 
 
@@ -199,6 +206,7 @@ async def test_no_message_is_english(at: Visitor) -> None:
         "window_unit": "units",
     }
     right |= {"window_length": "5h", "window_anchor": "first-use"}
+    pasted = mint("ak")
     both = [ids["prod-api"], ids["prod-web"]]
     group: dict[str, str | Sequence[str]] = {
         "name": "team/x",
@@ -210,6 +218,7 @@ async def test_no_message_is_english(at: Visitor) -> None:
         ("/keys/new", "/keys/new", wrong),
         ("/keys/new", "/keys/new", {"key": "sk-1234"}),
         ("/keys/new", "/keys/new", {**wrong, "name": ""}),
+        ("/keys/new", "/keys/new", {**wrong, "name": pasted, "owner": pasted, "stored_in": pasted}),
         ("/keys/new", "/keys/new", {**wrong, "expires": "无", "quota": "9" * 30, "at_once": "一"}),
         ("/keys/new", "/keys/check", wrong),
         ("/keys/new", "/keys/new", {**right, "do": "check"}),
@@ -254,6 +263,7 @@ async def test_no_message_is_english(at: Visitor) -> None:
         (f"{web}/leak", f"{web}/leak", {"since": "date", "since_date": ""}),
         (f"{web}/leak", f"{web}/leak", {"since": "24h", "replace": "1", "only_known": "1"}),
         ("/settings", "/settings/tokens", {"name": "", "role": "owner"}),
+        ("/settings", "/settings/tokens", {"name": pasted, "role": "owner"}),
         ("/settings", "/settings/tokens", {"name": "team", "role": "owner", "ends": "30d"}),
         ("/settings", "/keys/new", {"proof": "guessed"}),
         ("/audit", "/sign-out", {}),

@@ -136,6 +136,20 @@ async def test_explain_draws_every_rule_with_its_margin(at: Visitor) -> None:
         assert "It would be let in." not in at.words
 
 
+async def test_explain_tells_what_a_group_of_the_service_s_settings_charges(clock: ManualClock) -> None:
+    paid = Group("paid", routes=["/v1/*"], limits=["10/1d", "5 requests/1h"], multiplier=3)
+    async with (
+        KeyManager(MemoryBackend(), groups=[paid], clock=clock) as keys,
+        visitor(keys, clock) as at,
+    ):
+        key = (await keys.create("prod-api", group="paid", max_concurrency=2)).key
+        await at.sign_in()
+        await at.go(f"/keys/{key.id}?path=/v1/models&cost=2&method=GET&ip=203.0.113.7")
+        for words in ("needs 6 of 10 left 4 to spare", "needs 1 of 5 left 4 to spare", "needs 1 of 2 left 1 to spare"):
+            assert words in at.words
+        assert "those of the app" not in at.words
+
+
 async def test_a_key_is_edited_and_the_change_stands_in_its_history(at: Visitor) -> None:
     token = next(token.name for token in await at.tokens.list())
     key = (await at.keys.create("prod-api", quota=10, expires_in="30d", metadata={"team": "x"})).key
@@ -315,6 +329,7 @@ async def test_an_editor_sees_tokens_and_changes_none(at: Visitor) -> None:
     await at.go("/settings")
     assert "Create token" not in at.words
     assert (await at.send("/settings/tokens", {"name": "mine", "role": "owner"})).status_code == 403
+    assert "It may look, and change keys and groups, and nothing else." in at.words
     assert len(await at.tokens.list()) == 2
 
 
@@ -336,6 +351,21 @@ async def test_shortcuts_theme_and_zone_are_chosen(at: Visitor) -> None:
     assert 'data-theme="dark"' in at.page.text
     assert 'data-keys="off"' in at.page.text
     assert "Times in Asia/Shanghai" in at.text
+
+
+async def test_the_zone_that_was_chosen_wins_over_that_of_the_browser_also_under_a_prefix(clock: ManualClock) -> None:
+    async with (
+        KeyManager(MemoryBackend(), clock=clock) as keys,
+        visitor(keys, clock, prefix="/console") as at,
+    ):
+        token = await at.tokens.create("mine", role="owner")
+        # As the script does it.
+        at.client.cookies.set("ak_tz", "America%2FNew_York", domain="testserver.local", path="/")
+        await at.go("/console/sign-in")
+        await at.send("/console/sign-in", {"token": token.secret})
+        assert "Times in America/New_York" in at.text
+        await at.send("/console/appearance", {"zone": "Asia/Shanghai", "back": "/settings"})
+        assert "Times in Asia/Shanghai" in at.text
 
 
 async def test_the_console_works_under_a_prefix(clock: ManualClock) -> None:

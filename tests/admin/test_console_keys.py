@@ -147,6 +147,19 @@ async def test_the_cookie_of_a_session_is_for_the_server_alone(at: Visitor) -> N
     assert token.secret not in cookie
 
 
+async def test_a_token_with_the_longest_name_there_is_opens_the_console_and_changes_keys(at: Visitor) -> None:
+    name = "n" * 200
+    token = await at.tokens.create(name, role="editor")
+    key = (await at.keys.create("prod-api")).key
+    await at.go("/sign-in")
+    await at.send("/sign-in", {"token": token.secret})
+    await at.go(f"/keys/{key.id}")
+    await at.send(f"/keys/{key.id}/disable")
+    assert "prod-api is disabled." in at.words
+    (entry,) = await at.keys.audit(limit=1)
+    assert (entry.action, entry.actor) == ("key.disable", f"token {name}"[:200])
+
+
 async def test_a_form_without_its_proof_changes_nothing(at: Visitor) -> None:
     await at.sign_in()
     answer = await at.client.post("/keys/new", data={"name": "sneaked-in", "expires": "never", "proof": "guessed"})
@@ -200,6 +213,7 @@ async def test_a_viewer_may_look_and_change_nothing(at: Visitor) -> None:
     await at.sign_in("viewer")
     assert "Create key" not in at.words
     assert (await at.go("/keys/new")).status_code == 403
+    assert "It may look, and nothing else. Somebody with a token of a higher role can." in at.words
     await at.go("/")
     key = (await at.keys.list())[0]
     assert (await at.send("/keys/bulk", {"do": "disable", "id": key.id})).status_code == 403
@@ -282,6 +296,22 @@ async def test_mistakes_are_told_at_their_fields_and_nothing_typed_is_lost(at: V
     assert ">203.0.113.1\n203.0.113.0/33</textarea>" in at.text
     assert 'value="1 dy"' in at.text
     assert await at.keys.list() == []
+
+
+async def test_a_key_that_is_pasted_as_a_name_or_an_owner_is_told_as_such(at: Visitor) -> None:
+    pasted = (await at.keys.create("prod-api")).secret
+    await at.sign_in()
+    for field in ("name", "owner"):
+        await at.go("/keys/new")
+        fields = {"name": "prod-web", "expires": "never", field: pasted}
+        assert (await at.send("/keys/new", fields)).status_code == 422
+        assert "This looks like a key, and everybody here can read it. Write something else." in at.words
+        assert "200 printable characters" not in at.words
+    await at.go("/keys/new")
+    await at.send("/keys/new", {"name": "n" * 201, "owner": "o" * 201, "expires": "never"})
+    assert "A name has at most 200 printable characters." in at.words
+    assert "At most 200 printable characters." in at.words
+    assert "This looks like a key" not in at.words
 
 
 async def test_a_custom_key_that_is_easily_guessed_is_told_and_never_sent_back(at: Visitor) -> None:

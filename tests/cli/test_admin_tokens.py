@@ -53,6 +53,17 @@ def test_init_writes_no_settings_where_the_database_is_named(tmp_path: Path, mon
     assert not (tmp_path / "ak_guard.toml").exists()
 
 
+def test_init_shows_the_token_though_the_settings_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ak_guard.toml").symlink_to(tmp_path / "missing" / "ak_guard.toml")
+    result = CliRunner().invoke(app, ["init"], prog_name="ak-guard")
+    assert result.exit_code == 1
+    assert role_of(f"sqlite:///{tmp_path}/keys.db", result.stdout.strip()) == "owner"
+    assert "error: ak_guard.toml: cannot be written (No such file or directory)" in result.stderr
+
+
 def test_a_token_is_made_listed_and_revoked(cli: Cli) -> None:
     made = cli.json("admin-token", "create", "ci", "--role", "editor", "--expires-in", "90d")
     assert role_of(cli.url, made["secret"]) == "editor"

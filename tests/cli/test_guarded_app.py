@@ -89,6 +89,7 @@ def test_explain_tells_every_rule_with_its_margin(cli: Cli) -> None:
     assert all(rule["passed"] and rule["code"] is None for rule in rules.values())
     assert 9.9 * 86_400 < rules["state"]["margin"] <= 10 * 86_400
     assert (rules["5h"]["margin"], rules["quota"]["margin"]) == (80, 10)
+    assert [rule["need"] for rule in rules.values()] == [None, None, None, 20, 20]
     too_much = cli.run("keys", "explain", "prod-api", *request[:-1], "20", "--json")
     assert too_much.exit_code == 4
     assert '"code": "insufficient_quota"' in too_much.stdout

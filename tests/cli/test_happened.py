@@ -142,6 +142,22 @@ def test_leak_answers_scripts_with_the_secret_once(cli: Cli, tmp_path: Path) -> 
     assert cli.json("leak", key["id"], "--no-replacement")["report"]["why_no_replacement"] == "it was not asked for"
 
 
+def test_leak_changes_nothing_when_its_report_cannot_be_written(cli: Cli, tmp_path: Path) -> None:
+    _, key = cli.create("prod-web")
+    for report, why in (
+        (tmp_path / "missing" / "leak.md", "No such file or directory"),
+        (tmp_path, "Is a directory"),
+    ):
+        result = cli.run("leak", "prod-web", "--report", str(report))
+        assert result.exit_code == 2
+        assert result.stderr.splitlines()[0] == f"error: --report: {report} cannot be written ({why})"
+    assert cli.show(key["id"])["key"]["state"] == "active"
+    older = tmp_path / "leak.md"
+    older.write_text("kept")
+    assert cli.run("leak", "nobody", "--report", str(older)).exit_code == 3
+    assert older.read_text() == "kept"
+
+
 def test_leak_names_who_is_silent_and_makes_no_replacement_yet(cli: Cli) -> None:
     _, key = cli.create("prod-web")
     add_worker(cli, "web-1:77", silent_for=20)

@@ -16,13 +16,11 @@ import pytest
 from ak_guard import Limit, keys
 from ak_guard.backends import SQLBackend
 from ak_guard.budgets import Ask, Window
-from tests.cli.conftest import SCRIPT
+from tests.cli.conftest import SCRIPT, Cli
 from tests.cli.test_happened import called
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from tests.cli.conftest import Cli
 
 
 def test_scan_says_whose_key_stands_where_and_shows_none(cli: Cli, tmp_path: Path) -> None:
@@ -58,6 +56,23 @@ def test_scan_reads_standard_input_and_needs_no_database(cli: Cli) -> None:
     missing = cli.run("scan", "no-such-file")
     assert missing.exit_code == 1
     assert "files: there is no no-such-file" in missing.stderr
+
+
+def test_scan_opens_no_database_when_it_shall_ask_none(tmp_path: Path) -> None:
+    away = Cli("postgresql://nobody@127.0.0.1:1/none")
+    assert away.run("scan", "-", typed=f"{keys.mint()}\n").exit_code == 1
+    found = away.run("scan", "--no-db", "-", typed=f"{keys.mint()}\n")
+    assert found.exit_code == 6, found.output
+    missing = Cli(f"sqlite:///{tmp_path}/keys.db")
+    assert "No keys were found." in missing.ok("scan", "--no-db", "-", typed="nothing\n").stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_scan_says_that_only_the_database_knows_whose_a_key_is(cli: Cli) -> None:
+    cli.create("prod-api")
+    result = cli.run("scan", "--no-db", "--key", "prod-api", "-", typed=f"{keys.mint()}\n")
+    assert result.exit_code == 2
+    assert "error: --no-db: cannot be given together with --key: only the database knows" in result.stderr
 
 
 def spend(cli: Cli, key_id: str, limit: str, units: int) -> None:

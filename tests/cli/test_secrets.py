@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
 import select
 import signal
+import sqlite3
 import subprocess
 import time
 from typing import TYPE_CHECKING
@@ -209,3 +211,23 @@ def test_control_c_at_a_question_ends_at_once_and_deletes_nothing(cli: Cli) -> N
     assert terminal.end() == 130
     assert "Traceback" not in terminal.seen
     assert len(cli.json("keys", "list")["keys"]) == 1
+
+
+def test_a_secret_is_handed_over_though_the_store_cannot_be_asked_for_hints_any_more(cli: Cli, database: Path) -> None:
+    cli.create("prod-api")
+    with sqlite3.connect(database) as connection:
+        connection.execute("ALTER TABLE ak_groups RENAME TO elsewhere")
+    result = cli.ok("keys", "create", "prod-api", "--group", "paid")
+    assert "hint: the name 'prod-api' has another key too" in result.stderr
+    with sqlite3.connect(database) as connection:
+        connection.execute("ALTER TABLE elsewhere RENAME TO ak_groups")
+    explained = cli.run("keys", "explain", "--stdin", "--json", typed=result.stdout)
+    assert json.loads(explained.stdout)["key"]["group"] == "paid"
+
+
+def test_a_change_of_the_group_is_told_though_the_store_cannot_be_asked_for_hints(cli: Cli, database: Path) -> None:
+    cli.create("prod-api")
+    with sqlite3.connect(database) as connection:
+        connection.execute("ALTER TABLE ak_groups RENAME TO elsewhere")
+    result = cli.ok("keys", "update", "prod-api", "--group", "paid")
+    assert "updated prod-api" in result.stderr

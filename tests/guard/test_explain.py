@@ -36,6 +36,7 @@ async def test_every_rule_is_told_with_its_margin(keys: KeyManager, clock: Manua
         ("shared-1h", True, 5),
         ("quota", True, 6),
     ]
+    assert [rule.need for rule in told.rules] == [None, None, None, 4, 4, 4]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
-from ak_guard import ApiKeyMiddleware, BackendError, ConfigurationError, Group, KeyManager
+from ak_guard import ApiKeyMiddleware, BackendError, ConfigurationError, Group, KeyManager, documents
 from ak_guard.backends import MemoryBackend, SQLBackend
 from ak_guard.keys import hint_of_unknown
 from ak_guard.usage import UsageRecord, recorder
@@ -435,6 +435,15 @@ async def test_a_holder_sees_what_his_key_may_spend_and_has_spent(keys: KeyManag
     assert bare.headers["content-length"] == str(len(answer.content))
     # What is no question about the key is the app's own affair, and charged.
     assert posted.status_code == 429
+
+
+async def test_a_holder_is_told_what_is_left_as_everybody_else_is(keys: KeyManager, clock: ManualClock) -> None:
+    issued = await keys.create("prod-api", quota=10, limits=["4/1h"], max_concurrency=3)
+    async with client_for(holder_app(keys, clock=clock)) as client:
+        told = (await client.get("/ak-guard/usage", headers=bearer(issued.secret))).json()
+    assert told["concurrency"] == {"limit": 3, "used": 0, "remaining": 3}
+    status = documents.status(await keys.status(issued.key.id))
+    assert {member: told[member] for member in status} == status
 
 
 async def test_an_expired_key_sees_its_usage_and_a_disabled_one_does_not(keys: KeyManager, clock: ManualClock) -> None:

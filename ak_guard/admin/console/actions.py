@@ -11,7 +11,7 @@ from ak_guard.admin.console.draft import metadata_with
 from ak_guard.admin.console.key import as_grace
 from ak_guard.admin.console.problems import problem_words
 from ak_guard.admin.console.visit import Action, Made, Note
-from ak_guard.admin.console.waiting import WAIT_SECONDS, confirmation_note, confirmed_words, silent_words
+from ak_guard.admin.console.waiting import confirmation_note, follow_words, followers
 from ak_guard.errors import InputError
 from ak_guard.keys import holds_minted
 from ak_guard.usage.anomalies import whole_network, with_network
@@ -73,12 +73,11 @@ async def rotate(visit: Visit) -> Response:
 async def _rotated(visit: Visit, grace: str | None) -> Markup:
     say = visit.tongue.say
     if grace is None:
-        confirmation = await visit.keys.confirm(timeout=WAIT_SECONDS)
-        if not confirmation.complete:
-            words = silent_words(confirmation, visit.tongue)
-            return visit.tongue.sentences([say("The new secret works now. The old one may still be let in."), words])
-        ended = say("The new secret works now. The old one has ended.")
-        return visit.tongue.sentences([ended, confirmed_words(confirmation, visit.tongue)])
+        confirmation = await followers(visit)
+        head = say("The new secret works now. The old one may still be let in.")
+        if confirmation is not None and confirmation.complete:
+            head = say("The new secret works now. The old one has ended.")
+        return visit.tongue.sentences([head, follow_words(confirmation, visit.tongue)])
     words = next(option.word for option in key_page.grace_options(visit) if option.value == grace)
     return say("The new secret works now. The old one works for another %(span)s.", span=words)
 

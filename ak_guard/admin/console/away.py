@@ -91,7 +91,8 @@ async def away(visit: Visit) -> Response:
     if shown is not None:
         return visit.shown_again(shown, Stale(visit.tongue.sentences(_words(visit, shown.at))))
     say = visit.tongue.say
-    text = visit.tongue.sentences([_known_keys(visit), say("Nothing was changed.")])
+    # A page that was only asked for may come after a change that was stored, and tells of it.
+    text = visit.tongue.sentences([_known_keys(visit), *([say("Nothing was changed.")] if writes else [])])
     return await visit.page(
         "message.html",
         status=503,

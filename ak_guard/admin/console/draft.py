@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ak_guard import custom_keys, inputs
 from ak_guard.admin.console.problems import problem_words
 from ak_guard.errors import InputError
-from ak_guard.keys import holds_minted
+from ak_guard.keys import holds_key, holds_minted
 from ak_guard.notation import parse_duration
 from ak_guard.records import DEFAULT_GROUP, Limit
 
@@ -184,7 +184,13 @@ class _Reader:
         except InputError:
             say = self._tongue.say
             missing = say("A key needs a name, such as prod-api.")
-            self._wrong("name", say("A name has at most 200 printable characters.") if typed else missing)
+            unfit = self._unfit(typed, say("A name has at most 200 printable characters."))
+            self._wrong("name", unfit if typed else missing)
+
+    def _unfit(self, typed: str, too_long: Markup) -> Markup:
+        """What is wrong with a text that everybody may read and that cannot be kept."""
+        seen = self._tongue.say("This looks like a key, and everybody here can read it. Write something else.")
+        return seen if holds_key(typed) else too_long
 
     def expiry(self, draft: Draft) -> None:
         tongue, rules = self._tongue, self._rules
@@ -315,7 +321,7 @@ class _Reader:
         try:
             return inputs.owner(typed)
         except InputError:
-            self._wrong(name, self._tongue.say("At most 200 printable characters."))
+            self._wrong(name, self._unfit(typed, self._tongue.say("At most 200 printable characters.")))
             return None
 
 

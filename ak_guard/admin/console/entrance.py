@@ -84,7 +84,8 @@ async def choose_appearance(visit: Visit) -> Response:
     if visit.given("shortcuts") in {"on", "off"}:
         visit.set_cookie(response, SHORTCUTS_COOKIE, visit.given("shortcuts"), YEAR_SECONDS)
     if zone_named(visit.given("zone")) is not None:
-        response.set_cookie(ZONE_COOKIE, visit.given("zone"), YEAR_SECONDS, path=visit.root or "/", samesite="lax")
+        # Where the script sets it: of two cookies of one name, that of the shorter path would win always.
+        response.set_cookie(ZONE_COOKIE, visit.given("zone"), YEAR_SECONDS, path="/", samesite="lax")
     return response
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup
@@ -16,14 +14,12 @@ from ak_guard.errors import AkGuardError, InputError
 from ak_guard.replies import TABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
 
     from ak_guard.admin.console.tongue import Tongue
     from ak_guard.admin.console.visit import Visit
     from ak_guard.explain import Explanation, Rule
-    from ak_guard.records import Group
-    from ak_guard.status import Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,24 +69,7 @@ def ask_of(visit: Visit) -> Ask:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Needs:
-    """What a request takes from each budget."""
-
-    cost: int
-    multiplier: Fraction
-    units: Mapping[str, str]
-
-    def of(self, name: str) -> int:
-        if name == "concurrency":
-            return 1
-        charged = math.ceil(self.cost * self.multiplier)
-        return min(1, charged) if self.units.get(name) == "requests" else charged
-
-
-async def explained(
-    visit: Visit, key_id: str, ask: Ask, *, group: Group | None, status: Status | None
-) -> Explained | None:
+async def explained(visit: Visit, key_id: str, ask: Ask) -> Explained | None:
     """Ask the manager; nothing is charged, cached or recorded."""
     if not ask.made:
         return None
@@ -107,13 +86,7 @@ async def explained(
     except AkGuardError:
         words = tongue.say("The counters do not answer.")
         return Explained(False, words, words, None, "", (), words)
-    return _verdict(told, tongue, Needs(cost, group.multiplier if group else Fraction(1), _units(status)))
-
-
-def _units(status: Status | None) -> dict[str, str]:
-    if status is None:
-        return {}
-    return {budget.name: budget.unit for budget in (*status.windows, *([status.quota] if status.quota else ()))}
+    return _verdict(told, tongue)
 
 
 def _moment(typed: str, tongue: Tongue) -> datetime | None:
@@ -125,8 +98,8 @@ def _moment(typed: str, tongue: Tongue) -> datetime | None:
         raise InputError("at", f"{typed[:40]!r} is no time") from None
 
 
-def _verdict(told: Explanation, tongue: Tongue, needs: Needs) -> Explained:
-    gates = [gate_of(rule, tongue, needs) for rule in told.rules]
+def _verdict(told: Explanation, tongue: Tongue) -> Explained:
+    gates = [gate_of(rule, tongue) for rule in told.rules]
     if told.admitted:
         return Explained(
             True, tongue.say("It would be let in."), tongue.say("Every rule lets it pass."), None, "", gates
@@ -142,10 +115,10 @@ def _verdict(told: Explanation, tongue: Tongue, needs: Needs) -> Explained:
     return Explained(False, head, text, TABLE[told.code].status, told.code, gates)
 
 
-def gate_of(rule: Rule, tongue: Tongue, needs: Needs) -> Gate:
+def gate_of(rule: Rule, tongue: Tongue) -> Gate:
     """One rule in words, with what is needed and what is left where it is about amounts."""
     kind = "" if rule.passed else "stop"
-    return Gate(kind, _name(rule.name, tongue), _text(rule, tongue, needs), _margin(rule, tongue))
+    return Gate(kind, _name(rule.name, tongue), _text(rule, tongue), _margin(rule, tongue))
 
 
 def _name(name: str, tongue: Tongue) -> Markup:
@@ -165,7 +138,7 @@ def _name(name: str, tongue: Tongue) -> Markup:
     return tongue.say("%(length)s, shared", length=length) if name.startswith("shared-") else length
 
 
-def _text(rule: Rule, tongue: Tongue, needs: Needs) -> Markup:
+def _text(rule: Rule, tongue: Tongue) -> Markup:
     say = tongue.say
     if rule.name in {"state", "address", "group and route"}:
         passes = {
@@ -174,10 +147,9 @@ def _text(rule: Rule, tongue: Tongue, needs: Needs) -> Markup:
             "group and route": say("the group has this route"),
         }
         return passes[rule.name] if rule.code is None else reason(rule.code, tongue)
-    need = needs.of(rule.name)
-    if rule.margin is None or not need:
+    if rule.margin is None or not rule.need:
         return say("nothing is needed")
-    return say("needs %(need)s of %(left)s left", need=need, left=max(0, int(rule.margin) + need))
+    return say("needs %(need)s of %(left)s left", need=rule.need, left=max(0, int(rule.margin) + rule.need))
 
 
 def _margin(rule: Rule, tongue: Tongue) -> Markup:

@@ -16,7 +16,7 @@ from ak_guard.admin.console.words import stands_out
 from ak_guard.canary import is_canary
 from ak_guard.errors import BudgetError, ConfigurationError, InputError, NotFound
 from ak_guard.listing import KeyFilter, ListedKey
-from ak_guard.records import DEFAULT_GROUP, Group
+from ak_guard.subject import group_of
 from ak_guard.usage.anomalies import known_networks
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from ak_guard.admin.console.visit import Visit
+    from ak_guard.records import Group
     from ak_guard.status import Status
     from ak_guard.usage.anomalies import Anomaly
 
@@ -42,7 +43,7 @@ async def show(visit: Visit, *, problem: Markup | None = None, at: str = "") -> 
     group = await _group(visit, key.group)
     ask = ask_of(visit)
     usage = await usage_of(visit, key_id)
-    canary = is_canary(key, [group, *visit.keys.defined_groups])
+    canary = is_canary(key, [group])
     row = row_of(listed, status, visit.tongue, canary=canary)
     return await visit.page(
         "key.html",
@@ -59,7 +60,7 @@ async def show(visit: Visit, *, problem: Markup | None = None, at: str = "") -> 
             row, await _anomalies(visit, key_id), visit.tongue, called=bool(usage and usage.summary.calls)
         ),
         ask=ask,
-        explained=await explained(visit, key_id, ask, group=group, status=status),
+        explained=await explained(visit, key_id, ask),
         history=await history_of(visit, key_id),
         graces=grace_options(visit),
         once=secrets.token_urlsafe(16),
@@ -93,10 +94,12 @@ async def _anomalies(visit: Visit, key_id: str) -> Sequence[Anomaly]:
 
 
 async def _group(visit: Visit, name: str) -> Group | None:
+    """The group as a guard with the same settings would take it."""
     try:
-        return await visit.keys.get_group(name)
+        stored: Group | None = await visit.keys.get_group(name)
     except NotFound:
-        return Group(DEFAULT_GROUP) if name == DEFAULT_GROUP else None
+        stored = None
+    return group_of(name, {group.name: group for group in visit.keys.defined_groups}, stored)
 
 
 def grace_options(visit: Visit) -> list[Option]:

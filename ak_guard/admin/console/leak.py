@@ -14,7 +14,7 @@ from ak_guard.admin.console.fields import Option
 from ak_guard.admin.console.problems import problem_words
 from ak_guard.admin.console.usage import new_places
 from ak_guard.admin.console.visit import Made
-from ak_guard.admin.console.waiting import WAIT_SECONDS, confirmed_words, silent_words
+from ak_guard.admin.console.waiting import WAIT_SECONDS, follow_words
 from ak_guard.errors import ConfigurationError, NotFound
 from ak_guard.issued import Issued
 from ak_guard.notation import parse_duration
@@ -106,13 +106,18 @@ async def act(visit: Visit) -> Response:
         del visit.console.made[once]
         raise
     kept = visit.console.leaks[once] = Kept(_without_secret(report))
-    return await _done(visit, once, kept, report)
+    # The one page that holds the secret waits for no look at the store, which may be away by now.
+    return await _done(visit, once, kept, report, used=False, still_disabled=report.disabled)
 
 
 async def show_report(visit: Visit) -> Response:
     """What came of it, as long as this process remembers; the audit trail remembers for good."""
     kept = _kept(visit)
-    return await _done(visit, visit.request.path_params["report"], kept, kept.report)
+    report, made = kept.report, kept.report.replacement
+    used = bool(made and await visit.keys.last_used([made.key.id]))
+    still_disabled = not (await visit.keys.get(report.key.id)).enabled
+    once = visit.request.path_params["report"]
+    return await _done(visit, once, kept, report, used=used, still_disabled=still_disabled)
 
 
 async def look(visit: Visit) -> Response:
@@ -156,7 +161,9 @@ def _without_secret(report: LeakReport) -> LeakReport:
     return replace(report, replacement=Issued(report.replacement.key, ""))
 
 
-async def _done(visit: Visit, once: str, kept: Kept, report: LeakReport) -> Response:
+async def _done(
+    visit: Visit, once: str, kept: Kept, report: LeakReport, *, used: bool, still_disabled: bool
+) -> Response:
     tongue, made = visit.tongue, report.replacement
     secret = made.secret if made is not None else ""
     return await visit.page(
@@ -166,7 +173,7 @@ async def _done(visit: Visit, once: str, kept: Kept, report: LeakReport) -> Resp
         id=once,
         secret=secret,
         env_line=f"{report.variable}={secret}",
-        confirmed=_confirmed(report, tongue),
+        confirmed=follow_words(report.confirmation, tongue),
         why_none=problem_words(report.why_none, tongue),
         problems=[problem_words(problem, tongue) for problem in report.problems],
         calls=_calls(report, tongue),
@@ -174,17 +181,9 @@ async def _done(visit: Visit, once: str, kept: Kept, report: LeakReport) -> Resp
         new_cost=sum(place.cost for place in report.new_addresses),
         places=_places(kept, tongue),
         stored_in=report.key.metadata.get("stored_in"),
-        used=bool(made and await visit.keys.last_used([made.key.id])),
-        still_disabled=not (await visit.keys.get(report.key.id)).enabled,
+        used=used,
+        still_disabled=still_disabled,
     )
-
-
-def _confirmed(report: LeakReport, tongue: Tongue) -> Markup:
-    if report.confirmation is None:
-        return tongue.say("Which workers follow could not be asked.")
-    if report.complete:
-        return confirmed_words(report.confirmation, tongue)
-    return silent_words(report.confirmation, tongue)
 
 
 def _calls(report: LeakReport, tongue: Tongue) -> list[Call]:

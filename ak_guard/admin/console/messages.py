@@ -45,7 +45,10 @@ async def misplaced(visit: Visit, error: AkGuardError) -> Response:
 
 async def forbidden(visit: Visit) -> Response:
     say = visit.tongue.say
-    text = say("It may look, and nothing else. Somebody with a token of a higher role can.")
+    may = say("It may look, and nothing else.")
+    if visit.may("edit"):
+        may = say("It may look, and change keys and groups, and nothing else.")
+    text = visit.tongue.sentences([may, say("Somebody with a token of a higher role can.")])
     return await message(visit, 403, say("Your token may not do this"), text)
 
 

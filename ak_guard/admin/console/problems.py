@@ -24,6 +24,7 @@ def sayable(message: str) -> str:
 _SENTENCES: Final = (
     # A name, an owner, a note
     sayable("must be 1 to %(most)s printable characters"),
+    sayable("looks like the text of a key, which is kept nowhere; write something else"),
     sayable("must be a mapping that JSON can hold"),
     sayable("must fit into %(most)s bytes of JSON"),
     sayable("a group named %(typed)s exists already"),

@@ -18,6 +18,7 @@ from ak_guard.admin.console.away import Memory, Shown
 from ak_guard.admin.console.cookies import DOOR_COOKIE, LANGUAGE_COOKIE, ZONE_COOKIE
 from ak_guard.admin.console.footer import footer_of
 from ak_guard.admin.console.tongue import LANGUAGES, Tongue, chosen_language, zone_named
+from ak_guard.paths import app_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -128,7 +129,7 @@ class Visit:
     @property
     def actor(self) -> str:
         """Who is written into the audit trail."""
-        return f"token {self.who.name}" if self.who else "nobody"
+        return self.who.acting("token ") if self.who else "nobody"
 
     def may(self, what: Deed) -> bool:
         return self.who is not None and self.who.may(what)
@@ -159,7 +160,7 @@ class Visit:
     @property
     def path(self) -> str:
         """The path inside the console."""
-        return str(self.request.scope["path"]).removeprefix(self.root) or "/"
+        return app_path(self.request.scope["path"], self.root)
 
     @property
     def here(self) -> str:
@@ -181,7 +182,7 @@ class Visit:
 
     async def page(self, template: str, *, status: int = 200, **values: Any) -> Response:
         """A whole page. What is sent is never stored by a browser or a proxy."""
-        note = values.pop("note", None) or self.console.notes.get(self.asked("told"))
+        note = self._told()
         footer = await footer_of(self) if self.who and not self.unsure else None
         if status == HTTPStatus.OK and self.request.method == "GET":
             self.console.memory.keep(self, Shown(template, dict(values), footer, self.tongue.now))
@@ -194,9 +195,13 @@ class Visit:
     def shown_again(self, shown: Shown, stale: Stale) -> Response:
         """A page as it was made earlier, under a banner that says so, with every button that changes something off."""
         body = self.console.templates.render(
-            shown.template, self, note=None, workers=shown.footer, stale=stale, **shown.values
+            shown.template, self, note=self._told(), workers=shown.footer, stale=stale, **shown.values
         )
         return HTMLResponse(body, HTTPStatus.SERVICE_UNAVAILABLE, headers={"cache-control": "no-store"})
+
+    def _told(self) -> Note | None:
+        """What became of the form that led to this page."""
+        return self.console.notes.get(self.asked("told"))
 
     def go(self, path: str, note: Note | None = None, **query: str | None) -> Response:
         """On to another page, which tells what became of it."""

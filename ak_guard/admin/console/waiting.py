@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final
 
 from ak_guard.admin.console.visit import Note
+from ak_guard.errors import BackendError
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
     from ak_guard.admin.console.tongue import Tongue
     from ak_guard.admin.console.visit import Action, Visit
     from ak_guard.backends.workers import Confirmation
+
+log: Final = logging.getLogger(__name__)
 
 #: So long a page waits for the workers before it says who is silent, in seconds.
 WAIT_SECONDS: Final = 5.0
@@ -21,16 +25,38 @@ async def confirmation_note(
     visit: Visit, head: Markup, *, undo: Action | None = None, again: Action | None = None
 ) -> Note:
     """Wait for every running worker and say what came of it: green only when all have confirmed."""
-    return note_of(await visit.keys.confirm(timeout=WAIT_SECONDS), head, visit.tongue, undo=undo, again=again)
+    return note_of(await followers(visit), head, visit.tongue, undo=undo, again=again)
+
+
+async def followers(visit: Visit) -> Confirmation | None:
+    """Wait for every running worker; None where nobody could be asked, which leaves the change as it is stored."""
+    try:
+        return await visit.keys.confirm(timeout=WAIT_SECONDS)
+    except BackendError as error:
+        log.error("the console could not ask who follows a change: %s", error)
+        return None
 
 
 def note_of(
-    confirmation: Confirmation, head: Markup, tongue: Tongue, *, undo: Action | None = None, again: Action | None = None
+    confirmation: Confirmation | None,
+    head: Markup,
+    tongue: Tongue,
+    *,
+    undo: Action | None = None,
+    again: Action | None = None,
 ) -> Note:
-    """`undo` is offered once it is done, `again` while somebody is silent."""
-    if confirmation.complete:
-        return Note("good", head, confirmed_words(confirmation, tongue), undo)
-    return Note("warn", head, silent_words(confirmation, tongue), again)
+    """`undo` is offered once it is done, `again` while it is not known of everybody."""
+    words = follow_words(confirmation, tongue)
+    if confirmation is not None and confirmation.complete:
+        return Note("good", head, words, undo)
+    return Note("warn", head, words, again)
+
+
+def follow_words(confirmation: Confirmation | None, tongue: Tongue) -> Markup:
+    """Who follows the change by now, as far as that is known."""
+    if confirmation is None:
+        return tongue.say("Which workers follow could not be asked.")
+    return confirmed_words(confirmation, tongue) if confirmation.complete else silent_words(confirmation, tongue)
 
 
 def confirmed_words(confirmation: Confirmation, tongue: Tongue) -> Markup:

@@ -5,6 +5,7 @@
   root.classList.add("js");
 
   // The viewer's zone: told to the server, so that pages are right even without this script next time.
+  // The server sets what is chosen instead at the same path.
   try {
     const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
     if (zone && !document.cookie.includes("ak_tz=")) document.cookie = "ak_tz=" + encodeURIComponent(zone) + ";path=/;samesite=lax;max-age=31536000";
