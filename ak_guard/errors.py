@@ -52,7 +52,9 @@ class LocksOut(InputError):
 
     def __init__(self, field: str, addresses: Sequence[str]) -> None:
         more = f" and {len(addresses) - 1} more" if len(addresses) > 1 else ""
-        super().__init__(field, f"would lock out {addresses[0]}{more}, admitted lately; `force` saves it all the same")
+        super().__init__(
+            field, f"would lock out {addresses[0]}{more}, admitted within the last days, and was not forced"
+        )
         self.addresses = tuple(addresses)
 
     def __reduce__(self) -> tuple[Callable[..., LocksOut], tuple[str, tuple[str, ...]]]:

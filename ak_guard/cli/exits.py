@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from ak_guard import keys
-from ak_guard.errors import AkGuardError, InputError, NotFound
+from ak_guard.errors import AkGuardError, InputError, LocksOut, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,6 +94,8 @@ def _tell(error: Exception) -> int:
 
 def _verdict(error: Exception) -> tuple[int, str, str]:
     match error:
+        case LocksOut():
+            return USAGE, str(error), "--force saves it all the same"
         case InputError():
             return USAGE, str(error), _RUN_HINT if error.field == "usage" else _HINTS.get(error.field, "")
         case NotFound():

@@ -149,6 +149,7 @@ class Clearable(StrEnum):
         "keys update prod-api --limit 2000/5h --limit 6000/1d",
         "keys update prod-api --clear expires-at --clear allow-ips",
         "keys update prod-api --no-limits",
+        "keys update prod-api --allow-ip 203.0.113.7 --force",
     )
 )
 def update(
@@ -170,6 +171,9 @@ def update(
         list[Clearable] | None,
         typer.Option(help="Take a field away; limits then are those of the group. Repeat for more."),
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Save addresses also where they keep out recent callers.")
+    ] = False,
     db: Db = None,
     as_json: AsJson = False,
 ) -> None:
@@ -197,7 +201,7 @@ def update(
         raise InputError("options", "there is nothing to change; `ak-guard keys update --help` shows what can be")
 
     async def work(manager: KeyManager) -> tuple[ApiKey, str]:
-        changed = await manager.update((await find_key(manager, key)).id, **changes)
+        changed = await manager.update((await find_key(manager, key)).id, force=force, **changes)
         return changed, await issue.group_note(manager, changed) if "group" in changes else ""
 
     changed, note = desk.run(work)

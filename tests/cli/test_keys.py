@@ -352,3 +352,22 @@ def test_a_group_that_the_app_may_define_is_not_called_unlimited(cli: Cli) -> No
     assert "this key is not limited" in cli.ok("keys", "show", "prod-a").stdout
     cli.ok("keys", "create", "prod-c")
     assert "this key is not limited" in cli.ok("keys", "show", "prod-c").stdout
+
+
+def test_recent_callers_are_locked_out_only_by_force(cli: Cli) -> None:
+    _, made = cli.create("prod-a")
+    record = UsageRecord(time.time() - 60, made["id"], "default", "198.51.100.7", "GET", "/", 200, "admitted", 1, 0.1)
+
+    async def called() -> None:
+        backend = SQLBackend(cli.url)
+        await backend.add_usage("batch", [record])
+        await backend.aclose()
+
+    asyncio.run(called())
+    refused = cli.run("keys", "update", "prod-a", "--allow-ip", "192.0.2.1")
+    assert refused.exit_code == 2
+    assert "error: allow_ips: would lock out 198.51.100.7, admitted within the last days" in refused.stderr
+    assert "hint: --force saves it all the same" in refused.stderr
+    assert cli.show("prod-a")["key"]["allow_ips"] == []
+    cli.ok("keys", "update", "prod-a", "--allow-ip", "192.0.2.1", "--force")
+    assert cli.show("prod-a")["key"]["allow_ips"] == ["192.0.2.1"]

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Final
 from ak_guard.admin.console.create import error_head
 from ak_guard.admin.console.draft import Problem, draft_from, draft_of, metadata_with, read, with_address
 from ak_guard.admin.console.fields import fields_of
-from ak_guard.admin.console.lockout import locked_out
 from ak_guard.admin.console.problems import problem_words
 from ak_guard.admin.console.visit import Note
-from ak_guard.errors import ConfigurationError, Conflict, InputError
+from ak_guard.errors import ConfigurationError, Conflict, InputError, LocksOut
 from ak_guard.versions import version_of
 
 if TYPE_CHECKING:
@@ -62,15 +61,13 @@ async def act(visit: Visit) -> Response:
         return await _form(visit, key, draft, lock=lock, checked=True)
     if lock != version_of(key):
         return await _overtaken(visit, key, draft)
-    shut_out = await locked_out(visit, key, rules.allow_ips, rules.deny_ips)
-    if shut_out and not visit.given("force"):
-        return await _form(visit, key, draft, lock=lock, shut_out=shut_out, status=409)
+    metadata, force = metadata_with(key.metadata, rules.stored_in), bool(visit.given("force"))
     try:
-        await visit.keys.update(
-            key.id, **rules.arguments(), metadata=metadata_with(key.metadata, rules.stored_in), version=lock
-        )
+        await visit.keys.update(key.id, **rules.arguments(), metadata=metadata, force=force, version=lock)
     except Conflict:
         return await _overtaken(visit, await visit.keys.get(key.id), draft)
+    except LocksOut as error:
+        return await _form(visit, key, draft, lock=lock, shut_out=error.addresses, status=409)
     except InputError as error:
         problem = Problem(error.field, problem_words(error.problem, visit.tongue), error.field)
         return await _form(visit, key, draft, lock=lock, problems=[problem])
