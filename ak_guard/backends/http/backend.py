@@ -14,7 +14,7 @@ from ak_guard.backends.http.address import Address, Patience, address_of, is_ope
 from ak_guard.backends.http.bulletin import ServiceBulletin
 from ak_guard.backends.http.condition import Condition, condition
 from ak_guard.backends.http.storage import HTTPStorage
-from ak_guard.backends.http.wire import NotLetIn, NotOffered, Refused, Unanswered, Wire
+from ak_guard.backends.http.wire import NotNow, NotOffered, Refused, Unanswered, Wire
 from ak_guard.backends.users import Users
 from ak_guard.backends.watch import Listeners
 from ak_guard.backends.workers import follow_all, listed
@@ -171,7 +171,7 @@ class HTTPBackend:
                 self._takes_usage = False
                 log.warning("this key service takes no usage; what requests do is not kept")
                 return
-            except (Unanswered, NotLetIn) as error:
+            except (Unanswered, NotNow) as error:
                 raise BackendError(str(error)) from error
             except Refused as error:
                 # Sent again it would be refused again, and nothing else would ever get through.
