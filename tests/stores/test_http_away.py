@@ -340,6 +340,24 @@ async def test_usage_that_a_busy_service_does_not_take_now_is_sent_again(
     assert (await keys.usage(issued.key.id)).calls == 1
 
 
+async def test_usage_is_sent_again_a_minute_after_the_service_took_none(
+    keys: KeyManager, wire: Wire, tap: Tap, clock: ManualClock
+) -> None:
+    issued = await keys.create("prod-api")
+    record = UsageRecord(keys.clock(), issued.key.id, "default", "203.0.113.7", "GET", "/", 200, "admitted", 2, 0.01)
+    backend = HTTPBackend(wire.url, token=TOKEN, clock=clock)
+    tap.instead["/v1/usage"] = JSONResponse({}, 404)
+    await backend.add_usage("one", [record])
+    tap.instead.clear()
+    clock.move(59)
+    await backend.add_usage("two", [record])
+    assert tap.calls["/v1/usage"] == 1
+    clock.move(1)
+    await backend.add_usage("three", [record])
+    assert (await keys.usage(issued.key.id)).calls == 1
+    await backend.aclose()
+
+
 async def _used(store: MultiWindowSupport, subject: str) -> int | None:
     """How much is used; None where nobody can say."""
     try:
