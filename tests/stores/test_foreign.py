@@ -126,6 +126,14 @@ async def test_the_strategy_speaks_the_language_of_limits(limiter: MultiWindowRa
     assert (await limiter.get_window_stats(item, "user", "a")).remaining == 3
 
 
+async def test_a_window_of_requests_is_tested_as_it_is_hit_whatever_the_cost(limiter: MultiWindowRateLimiter) -> None:
+    window = Window(2, 60, unit="requests")
+    for free in (True, True, False):
+        assert await limiter.test(window, "user", cost=5) is free
+        assert await limiter.test(window, "user", cost=0)
+        assert await limiter.hit(window, "user", cost=5) is free
+
+
 async def test_our_memory_serves_the_strategies_of_limits(clock: ManualClock) -> None:
     from limits.aio.strategies import FixedWindowRateLimiter  # noqa: PLC0415  # named apart from ours
 
