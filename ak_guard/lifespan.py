@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+from typing import TYPE_CHECKING, Final
 
 from ak_guard.errors import ConfigurationError
 
@@ -11,12 +12,15 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+log: Final = logging.getLogger("ak_guard")
+
 
 class Lifespan:
     """Pass a lifespan scope on, with `start` before the app's own start-up and `stop` after its shutdown.
 
     `start` returns None, or the text of what is wrong: then start-up fails with it. An app that does not speak the
-    lifespan protocol (it raises) is spoken for, so that the guard still opens and closes.
+    lifespan protocol (it raises) is spoken for, so that the guard still opens and closes. As with servers it is served
+    then, too; but one that raises after it has heard that it shall start may be one that could not.
     """
 
     def __init__(
@@ -36,10 +40,14 @@ class Lifespan:
         told = _Told(message, receive, send, self._stop)
         try:
             await self._app(scope, told.receive, told.send)
-        except Exception:
+        except Exception as error:
             if told.started:
                 await told.stop()
                 raise
+            if told.was_heard:
+                log.warning("the app failed on starting; it is served as one without lifespan", exc_info=error)
+            else:
+                log.info("the app is served as one without lifespan: %s: %s", type(error).__name__, error)
         if not told.started:
             await send({"type": "lifespan.startup.complete"})
             await receive()
@@ -57,6 +65,11 @@ class _Told:
         self._stop = stop
         self.started = False
         self._stopped = False
+
+    @property
+    def was_heard(self) -> bool:
+        """Whether the app has asked what it is told; most that know of HTTP alone raise before."""
+        return self._first is None
 
     async def stop(self) -> None:
         """Once: an app may say that it failed and then raise as well."""

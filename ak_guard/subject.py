@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ak_guard.budgets.gate import Gate
 from ak_guard.budgets.ledger import Budget, Part
-from ak_guard.budgets.slots import MemorySlots
 from ak_guard.budgets.windows import Quota, Window
 from ak_guard.checks import GroupRules, KeyRules, ServiceRules
 from ak_guard.records import DEFAULT_GROUP, Group
@@ -116,11 +115,11 @@ def key_budget(
 
 
 def _gate(subject: str, limit: int, windows: MultiWindowSupport, quotas: MultiWindowSupport) -> Gate:
-    """Who runs is counted where windows are; where that cannot be, beside the keys."""
+    """Who runs is counted where windows are; where that cannot be, beside the keys, or else in the process."""
     for storage in (windows, quotas):
         if storage.slots is not None:
             return Gate(storage, storage.slots, subject, limit)
-    return Gate(quotas, _IN_THE_PROCESS, subject, limit)
+    return Gate(quotas, quotas.slots_of_process, subject, limit)
 
 
 def group_of(name: str, service_groups: Mapping[str, Group], stored: Group | None) -> Group | None:
@@ -133,5 +132,3 @@ def group_of(name: str, service_groups: Mapping[str, Group], stored: Group | Non
 
 
 _ONE = Group(DEFAULT_GROUP).multiplier
-# For somebody's own storage that has no slots; ids of keys are unique.
-_IN_THE_PROCESS: Final = MemorySlots()

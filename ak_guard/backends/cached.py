@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import threading
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from cachetools import FIFOCache
 
 from ak_guard.backends.base import TellsChanges
+from ak_guard.backends.outage import Outage
 from ak_guard.errors import AkGuardError, BackendError
 from ak_guard.loops import PerLoop
 from ak_guard.records import ApiKey
@@ -20,10 +20,13 @@ if TYPE_CHECKING:
 
     from ak_guard.backends.base import Found, KeyLookup
 
-log: Final = logging.getLogger(__name__)
-
 #: A miss is remembered for so long at most: a key that was just created must work soon.
 MISS_SECONDS: Final = 5.0
+
+# While the backend is away, one request asks it anew so often; the others do not wait for an answer that fails to come.
+_AGAIN_SECONDS: Final = 1.0
+
+_AWAY: Final = "keys cannot be looked up"
 
 T = TypeVar("T")
 
@@ -93,7 +96,8 @@ class CachedLookup(Generic[T]):
 
     `on_change` is told of each change after it counts here.
 
-    While the backend is down, a key that it knew goes on for `stale_if_error` seconds after the last good answer.
+    While the backend is down, a key that it knew goes on for `stale_if_error` seconds after the last good answer. Only
+    one request a second then waits to see whether it is back.
     Keys are known here by digest only.
     """
 
@@ -117,6 +121,9 @@ class CachedLookup(Generic[T]):
         self._misses: _Entries[T] = _Entries(size)
         self._flights: PerLoop[dict[tuple[bytes, int], asyncio.Future[Entry[T]] | None]] = PerLoop(dict)
         self._changes = 0
+        self._outage = Outage("keys can be looked up again")
+        # When somebody last asked about a key that could go on without an answer.
+        self._asked_at = -math.inf
         # One process may serve from several event loops, each in a thread of its own.
         self._lock = threading.Lock()
         self._unwatch: Callable[[], None] | None = None
@@ -146,14 +153,23 @@ class CachedLookup(Generic[T]):
 
         Raises `BackendError` when it cannot be reached and what is remembered is too old.
         """
+        known = self._entries[digest]
+        if known is not None and self._may_go_on(known, now):
+            if not self._outage.over and self._asked_at <= now < self._asked_at + _AGAIN_SECONDS:
+                return known
+            # Said before the answer comes, which may take longer than the others should wait.
+            self._asked_at = now
         try:
             return await self._fly(digest, now)
-        except BackendError:
+        except BackendError as error:
             entry = self._entries[digest]
-            if entry is None or not 0 <= now - entry.asked_at < self._stale:
+            if entry is None or not self._may_go_on(entry, now):
                 raise
-            log.warning("the key backend is down; key %s goes on with what was known", entry.key_id)
+            self._outage.began(_AWAY, error)
             return entry
+
+    def _may_go_on(self, entry: Entry[T], now: float) -> bool:
+        return 0 <= now - entry.asked_at < self._stale
 
     async def _fly(self, digest: bytes, now: float) -> Entry[T]:
         # A question asked before a change is no answer to those who come after it.
@@ -195,8 +211,10 @@ class CachedLookup(Generic[T]):
         except Exception as error:
             # Somebody else's backend failed in its own way: that too is an outage and not a reason to answer 500. Only
             # the kind of error is told: its text may hold the digest.
-            log.error("the key backend %s failed with %s", type(self._lookup).__name__, type(error).__name__)
-            raise BackendError("the key backend failed") from error
+            failure = BackendError(f"{type(self._lookup).__name__} failed with {type(error).__name__}")
+            self._outage.began(_AWAY, failure)
+            raise failure from error
+        self._outage.ended()
         ttl = min(self._ttl, MISS_SECONDS) if found is None else self._ttl
         entry = Entry(value, found, now, now + ttl)
         with self._lock:

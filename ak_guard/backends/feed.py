@@ -10,6 +10,7 @@ import secrets
 import socket
 from typing import TYPE_CHECKING, Any, Final
 
+from ak_guard.backends.outage import Outage
 from ak_guard.backends.workers import BEAT_SECONDS
 from ak_guard.errors import AkGuardError, BackendError
 
@@ -31,6 +32,7 @@ _BREATH_SECONDS: Final = 0.01
 _ANSWER_SECONDS: Final = 5.0
 # Whoever stops does not wait longer for a store that is away.
 _GOODBYE_SECONDS: Final = 2.0
+_BACK: Final = "the store answers again; changes are followed from where they were left"
 
 
 class Feed:
@@ -105,7 +107,7 @@ class Feed:
                 task.cancel()
 
     async def _report_until_nobody_listens(self) -> None:
-        outage = _Outage()
+        outage = Outage(_BACK)
         try:
             while self._listeners:
                 self._report_now.clear()
@@ -149,7 +151,7 @@ class Feed:
 
     async def _follow(self) -> None:
         line = self._bulletin.line(self._poll_now.set)
-        outage = _Outage()
+        outage = Outage(_BACK)
         # First a pause: what was read on entering is news enough, and a loop of one request opens no line.
         pause = POLL_SECONDS
         try:
@@ -191,23 +193,6 @@ class Feed:
 def worker_name() -> str:
     """What this process is called in lists of workers."""
     return f"{socket.gethostname()}:{os.getpid()}"
-
-
-class _Outage:
-    """Say once that something is away, and once that it is back."""
-
-    def __init__(self) -> None:
-        self.over = True
-
-    def began(self, what: str, error: Exception) -> None:
-        if self.over:
-            self.over = False
-            log.error("%s: %s; this is tried again until it works", what, error)
-
-    def ended(self) -> None:
-        if not self.over:
-            self.over = True
-            log.warning("the store answers again; changes are followed from where they were left")
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from ak_guard.budgets.slots import MemorySlots
 from ak_guard.errors import BudgetError
 
 if TYPE_CHECKING:
@@ -147,6 +149,11 @@ class MultiWindowSupport(ABC):
 
     #: Where requests that run at once are counted, None for a storage that cannot.
     slots: Slots | None = None
+
+    @cached_property
+    def slots_of_process(self) -> Slots:
+        """In place of `slots`: exact among all who use this storage in the process, and known to nobody else."""
+        return MemorySlots()
 
     @property
     @abstractmethod

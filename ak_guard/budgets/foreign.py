@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from limits.errors import StorageError
 from ak_guard.budgets.base import Ask, Change, Grant, Lease, Level, MultiWindowSupport, Promise, Row, Shortfall
 from ak_guard.budgets.rows import free_at
 from ak_guard.errors import BudgetError, ConfigurationError
+from ak_guard.loops import PerLoop
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping, Sequence
@@ -35,6 +37,7 @@ class ForeignStorage(MultiWindowSupport):
             )
         self._storage = storage
         self._unposted: list[tuple[str, Change, float]] = []
+        self._posting = PerLoop(asyncio.Lock)
 
     @property
     def promise(self) -> Promise:
@@ -81,11 +84,16 @@ class ForeignStorage(MultiWindowSupport):
         self._unposted += [(subject, change, now) for change in changes if change.units > 0]
 
     async def flush(self) -> None:
-        # Oldest first, and each is forgotten only once it is counted.
-        while self._unposted:
-            subject, settled, now = self._unposted[0]
-            await self._hit(subject, settled.window, settled.units, now)
-            self._unposted.pop(0)
+        # One at a time, so that who comes second does not go before what the first one counts.
+        async with self._posting.get():
+            while self._unposted:
+                # Taken out first: a flush of another event loop does not count it as well.
+                owed = subject, settled, now = self._unposted.pop(0)
+                try:
+                    await self._hit(subject, settled.window, settled.units, now)
+                except BaseException:
+                    self._unposted.insert(0, owed)
+                    raise
 
     @property
     def _sliding(self) -> SlidingWindowCounterSupport:

@@ -40,15 +40,24 @@ _TRIES: Final = 5
 class Leases(SpendsAtOnce):
     """Spend from `store` under leases. `clock` is monotonic, in seconds; it rules every deadline in here.
 
-    `closes` says that the store belongs to this object and ends with it.
+    `wall` is since the epoch; it says when what is settled came up. `closes` says that the store belongs to this object
+    and ends with it.
     """
 
     def __init__(
-        self, store: MultiWindowSupport, *, closes: bool = True, clock: Callable[[], float] = time.monotonic
+        self,
+        store: MultiWindowSupport,
+        *,
+        closes: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.store: MultiWindowSupport = store
-        self.slots: Slots | None = SharedSlots(store, clock=clock) if isinstance(store, SlotSupport) else None
+        self.slots: Slots | None = (
+            SharedSlots(store, clock=clock, wall=wall) if isinstance(store, SlotSupport) else None
+        )
         self._closes = closes
+        self._wall = wall
         self._desks = PerLoop(lambda: Desk(clock, self._tick))
 
     @property
@@ -82,7 +91,7 @@ class Leases(SpendsAtOnce):
         else:
             changes = refunds(asks, grant)
         if changes:
-            self._owe(subject, changes, time.time())
+            self._owe(subject, changes, self._wall())
 
     def purse(self, subject: str, windows: Sequence[Window], *, now: float) -> Purse | None:  # noqa: ARG002
         held = self._desks.get().held.get(subject)
@@ -258,7 +267,7 @@ class Leases(SpendsAtOnce):
     async def _return(self, account: Account) -> None:
         lease_id, unspent, changes = account.return_all()
         if changes:
-            self._owe(account.subject, changes, time.time())
+            self._owe(account.subject, changes, self._wall())
         if lease_id:
             try:
                 await self.store.give_back(lease_id, unspent)

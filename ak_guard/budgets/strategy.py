@@ -34,10 +34,7 @@ class MultiWindowRateLimiter(RateLimiter):
 
     async def hit_all(self, windows: Sequence[RateLimitItem], *ids: str, cost: int = 1) -> Grant | Shortfall:
         """Take `cost` from every window of the subject `ids`, or from none. A `Shortfall` is false."""
-        asks = [
-            Ask(window, cost if window.unit == "units" else min(1, cost))
-            for window in (as_window(item) for item in windows)
-        ]
+        asks = [Ask(window, _need(window, cost)) for window in map(as_window, windows)]
         return await self._windows.acquire("/".join(ids), asks, lease=None, now=self._clock())
 
     async def hit(self, item: RateLimitItem, *identifiers: str, cost: int = 1) -> bool:
@@ -46,7 +43,7 @@ class MultiWindowRateLimiter(RateLimiter):
     async def test(self, item: RateLimitItem, *identifiers: str, cost: int = 1) -> bool:
         window = as_window(item)
         (level,) = await self._windows.peek("/".join(identifiers), [window], now=self._clock())
-        return level.used + cost <= window.amount
+        return level.used + _need(window, cost) <= window.amount
 
     async def get_window_stats(self, item: RateLimitItem, *identifiers: str) -> WindowStats:
         window = as_window(item)
@@ -56,6 +53,10 @@ class MultiWindowRateLimiter(RateLimiter):
 
     async def clear(self, item: RateLimitItem, *identifiers: str) -> None:
         await self._windows.restart("/".join(identifiers), [as_window(item)])
+
+
+def _need(window: Window, cost: int) -> int:
+    return cost if window.unit == "units" else min(1, cost)
 
 
 def as_window(item: RateLimitItem) -> Window:

@@ -12,6 +12,7 @@ from contextvars import Context
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
+from ak_guard.loops import PerLoop
 from ak_guard.records import ADMITTED
 from ak_guard.usage.records import UsageRecord
 
@@ -73,6 +74,7 @@ class Recorder:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Task[None] | None = None
+        self._turn = PerLoop(asyncio.Lock)
         self._sent = False
         self._away = False
         self._told = 0
@@ -112,6 +114,11 @@ class Recorder:
                 self._arm()
 
     async def _write(self, *, until_empty: bool) -> None:
+        # Who comes while the last are written begins another writer, which must not send the batch that is on its way.
+        async with self._turn.get():
+            await self._write_waiting(until_empty=until_empty)
+
+    async def _write_waiting(self, *, until_empty: bool) -> None:
         while self._batch is not None or self._waiting:
             if self._batch is None:
                 self._batch = (secrets.token_hex(16), [])
@@ -143,13 +150,9 @@ class Recorder:
         """Hand on what waits. An outage is logged and not raised: whoever stops must go on stopping."""
         if self._timer is not None:
             self._timer.cancel()
-        running, self._timer, self._writing = self._writing, None, None
-        mine = running is not None and self._loop is asyncio.get_running_loop()
-        self._loop = None
+        self._timer = self._writing = self._loop = None
         try:
             async with asyncio.timeout(_GOODBYE_SECONDS):
-                if running is not None and mine:
-                    await asyncio.wait([running])
                 await self._write(until_empty=True)
         except TimeoutError:
             pass

@@ -110,6 +110,74 @@ async def test_a_known_key_goes_on_while_the_backend_is_away(remote: Remote, clo
     assert await code(app, issued.secret) == "admitted"
 
 
+async def test_in_an_outage_one_request_a_second_waits_for_the_backend_and_no_other_known_key_does(
+    remote: Remote, clock: ManualClock
+) -> None:
+    keys = KeyManager(remote.store, clock=clock)
+    secrets = [(await keys.create(f"key-{number}")).secret for number in range(4)]
+    app = ApiKeyMiddleware(echo_app(), backend=remote, clock=clock, cache_ttl=10, stale_if_error=60)
+    assert [await code(app, secret) for secret in secrets] == ["admitted"] * 4
+    remote.away = True
+    clock.move(10)
+    assert [await code(app, secret) for secret in secrets] == ["admitted"] * 4
+    assert remote.lookups == 5
+    # Now it does not even say that it is away.
+    for asking in secrets[:3]:
+        clock.move(1)
+        remote.gate.clear()
+        remote.asked.clear()
+        waits = asyncio.create_task(code(app, asking))
+        await remote.asked.wait()
+        assert [await code(app, secret) for secret in secrets] == ["admitted"] * 4
+        clock.move(0.9)
+        assert [await code(app, secret) for secret in secrets] == ["admitted"] * 4
+        assert not waits.done()
+        remote.gate.set()
+        assert await waits == "admitted"
+        clock.move(0.1)
+    assert remote.lookups == 8
+
+
+async def test_an_outage_ends_with_the_first_answer_and_is_told_once(
+    remote: Remote, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys = KeyManager(remote.store, clock=clock)
+    issued = [await keys.create(f"key-{number}") for number in range(2)]
+    app = ApiKeyMiddleware(echo_app(), backend=remote, clock=clock, cache_ttl=10, stale_if_error=60)
+    assert [await code(app, one.secret) for one in issued] == ["admitted"] * 2
+    remote.away = True
+    for _ in range(5):
+        clock.move(10)
+        assert [await code(app, one.secret) for one in issued] == ["admitted"] * 2
+        assert await code(app, mint()) == "key_service_unavailable"
+    await keys.disable(issued[1].key.id)
+    remote.away = False
+    # Somebody whom nobody knew was answered; from then on everybody asks.
+    assert await code(app, mint()) == "invalid_api_key"
+    assert [await code(app, one.secret) for one in issued] == ["admitted", "api_key_disabled"]
+    assert [record.message for record in caplog.records] == [
+        "keys cannot be looked up: away; this is tried again until it works",
+        "keys can be looked up again",
+    ]
+
+
+async def test_a_backend_that_fails_in_its_own_way_is_told_once_without_what_it_says(
+    clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(Remote):
+        async def find(self, digest: bytes) -> Found | None:
+            if self.away:
+                raise OSError(f"no answer for {digest.hex()}")
+            return await super().find(digest)
+
+    broken = Broken()
+    broken.away = True
+    app = ApiKeyMiddleware(echo_app(), backend=broken, clock=clock)
+    assert [await code(app, mint()) for _ in range(3)] == ["key_service_unavailable"] * 3
+    (record,) = caplog.records
+    assert record.message.endswith("Broken failed with OSError; this is tried again until it works")
+
+
 async def test_without_stale_if_error_an_outage_is_told_at_once(remote: Remote, clock: ManualClock) -> None:
     issued = await KeyManager(remote.store, clock=clock).create("prod-api")
     app = ApiKeyMiddleware(echo_app(), backend=remote, clock=clock, cache_ttl=10, stale_if_error=0)
@@ -179,6 +247,11 @@ async def test_a_key_that_was_changed_does_not_go_on_from_memory_when_the_store_
     clock.move(15)
     assert await code(app, disabled.secret) == "key_service_unavailable"
     assert await code(app, other.secret) == "admitted"
+    # Within the same outage, too, and however lately somebody asked in vain.
+    await keys.disable(other.key.id)
+    assert await code(app, other.secret) == "key_service_unavailable"
+    backend.away = False
+    assert await code(app, other.secret) == "api_key_disabled"
 
 
 async def test_what_passed_once_is_judged_anew_for_another_address_route_and_time(

@@ -319,6 +319,36 @@ async def test_counters_that_know_no_slots_leave_them_to_those_beside_the_keys(
     assert status.used == 2
 
 
+class Slotless(MemoryStorage):
+    """Somebody's own counters, which know no slots."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slots = None
+
+
+async def test_of_counters_without_slots_all_who_share_them_know_who_runs_and_no_others() -> None:
+    own, other = MemoryBackend(), MemoryBackend()
+    own.counters, other.counters = Slotless(), Slotless()
+    issued, keys = await ready_key(own, max_concurrency=1), KeyManager(own)
+    # The same key elsewhere, as in a copy of the data.
+    other.find = own.find  # type: ignore[method-assign]  # nothing else of it is asked for
+    app = Slow()
+    one, two, elsewhere = (ApiKeyMiddleware(app, backend=backend) for backend in (own, own, other))
+    async with (
+        client_for(one) as client,
+        client_for(two) as beside,
+        client_for(elsewhere) as apart,
+        app.occupied(client, issued.secret, 1),
+    ):
+        assert (await beside.get("/", headers=bearer(issued.secret))).status_code == 429
+        status = (await keys.status(issued.key.id)).concurrency
+        async with app.occupied(apart, issued.secret, 1):
+            assert app.inside == 2
+    assert status is not None
+    assert status.used == 1
+
+
 async def test_report_mode_counts_and_lets_in(backend_in_memory: MemoryBackend) -> None:
     issued = await ready_key(backend_in_memory, max_concurrency=1)
     app = Slow()

@@ -368,6 +368,34 @@ async def test_a_writer_rests_between_batches_however_many_requests_come(monkeyp
     assert batches == [1, 2]
 
 
+async def test_who_comes_while_the_last_are_written_is_written_after_them_and_nobody_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recorder, "WRITE_SECONDS", 0)
+    routes: list[str] = []
+    called, answer = asyncio.Event(), asyncio.Event()
+
+    async def take(records: list[UsageRecord]) -> None:
+        routes.extend(record.route for record in records)
+        called.set()
+        await answer.wait()
+
+    kept = recorder.Recorder(recorder.handed_to(take))
+    kept.add((1.0, 2.0, None, None, "GET", "/first", None, None, 200, None, 1, ""))
+    await called.wait()
+    closing = asyncio.create_task(kept.aclose())
+    for path in ("/second", "/third"):
+        await asyncio.sleep(0)
+        kept.add((1.0, 2.0, None, None, "GET", path, None, None, 200, None, 1, ""))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert routes == ["/first"]
+    answer.set()
+    await closing
+    assert routes == ["/first", "/second", "/third"]
+    await kept.aclose()
+
+
 async def test_a_function_that_fails_is_told_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     backend = MemoryBackend()
     issued = await KeyManager(backend).create("prod-api")

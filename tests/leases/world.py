@@ -143,7 +143,8 @@ class Line(MultiWindowSupport):
     def settle(self, subject: str, changes: Sequence[Change], *, now: float) -> None:
         if not self.away:
             self.settled.extend(changes)
-            self.world.store.settle(subject, changes, now=self.world.wall())
+            assert now == self.world.wall(), "what is settled came up just now"
+            self.world.store.settle(subject, changes, now=now)
 
     async def forget(self, subject: str) -> None:
         await self.world.store.forget(subject)
@@ -155,7 +156,7 @@ class Worker:
     def __init__(self, world: World, windows: Sequence[Window], shared: Sequence[Window] = (), key: str = "a") -> None:
         self.world = world
         self.line = Line(world)
-        self.leases = Leases(self.line, clock=world.monotonic)
+        self.leases = Leases(self.line, clock=world.monotonic, wall=world.wall)
         self.budget = self.budget_of(windows, shared, key)
 
     def budget_of(self, windows: Sequence[Window], shared: Sequence[Window] = (), key: str = "a") -> Budget:

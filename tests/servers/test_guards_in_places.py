@@ -218,6 +218,37 @@ async def test_a_guard_starts_and_stops_whatever_its_app_makes_of_lifespan(tmp_p
     assert server.told == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
 
 
+async def test_an_app_that_raises_on_starting_is_told_in_the_log_with_its_exception(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server = _Server(ApiKeyMiddleware(_reads_and_raises, backend="memory://"))
+    await server.started()
+    await server.stop()
+    assert server.told == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    (record,) = caplog.records
+    assert (record.levelname, record.message) == (
+        "WARNING",
+        "the app failed on starting; it is served as one without lifespan",
+    )
+    assert "RuntimeError: no lifespan here" in caplog.text
+
+
+async def test_an_app_that_knows_of_http_alone_is_no_matter_for_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "http", "of HTTP alone"
+        await plain(scope, receive, send)
+
+    caplog.set_level("INFO", "ak_guard")
+    server = _Server(ApiKeyMiddleware(app, backend="memory://"))
+    await server.started()
+    await server.stop()
+    assert server.told == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    (record,) = caplog.records
+    assert record.levelname == "INFO"
+    assert "served as one without lifespan: AssertionError: of HTTP alone" in record.message
+    assert record.exc_info is None
+
+
 async def test_an_app_that_fails_to_start_is_heard() -> None:
     async def app(_: Scope, receive: Receive, send: Send) -> None:
         await receive()

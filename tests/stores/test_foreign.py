@@ -50,6 +50,32 @@ async def test_charge_and_reset_on_a_foreign_storage() -> None:
     assert [window.used for window in (await keys.status(issued.key.id)).windows] == [0, 0]
 
 
+class Elsewhere(LimitsMemory):
+    """A storage over a network: others go on while it answers."""
+
+    STORAGE_SCHEME = None  # type: ignore[assignment]  # not to be found by URI
+
+    async def incr(self, key: str, expiry: float, amount: int = 1) -> int:
+        await asyncio.sleep(0)
+        return await super().incr(key, expiry, amount)
+
+
+async def test_what_requests_charge_at_the_same_time_is_counted_once() -> None:
+    backend, storage = MemoryBackend(), Elsewhere()
+    keys = KeyManager(backend, limits=storage)
+    issued = await keys.create("prod-api", limits=["1000/1h"])
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope["state"]["ak_guard"].charge(3)
+        await echo_app()(scope, receive, send)
+
+    async with client_for(ApiKeyMiddleware(app, backend=backend, limits=storage)) as client:
+        for _ in range(2):
+            answers = await asyncio.gather(*(client.get("/", headers=bearer(issued.secret)) for _ in range(6)))
+            assert [answer.status_code for answer in answers] == [200] * 6
+    assert (await keys.status(issued.key.id)).windows[0].used == 12 * 4
+
+
 class Failing(LimitsMemory):
     """A storage whose server is away."""
 
@@ -98,6 +124,14 @@ async def test_the_strategy_speaks_the_language_of_limits(limiter: MultiWindowRa
     assert not await limiter.hit_all([Window(9, 60), Window(1, 3_600)], "user", "a")
     await limiter.clear(item, "user", "a")
     assert (await limiter.get_window_stats(item, "user", "a")).remaining == 3
+
+
+async def test_a_window_of_requests_is_tested_as_it_is_hit_whatever_the_cost(limiter: MultiWindowRateLimiter) -> None:
+    window = Window(2, 60, unit="requests")
+    for free in (True, True, False):
+        assert await limiter.test(window, "user", cost=5) is free
+        assert await limiter.test(window, "user", cost=0)
+        assert await limiter.hit(window, "user", cost=5) is free
 
 
 async def test_our_memory_serves_the_strategies_of_limits(clock: ManualClock) -> None:

@@ -198,6 +198,48 @@ async def test_a_settlement_whose_answer_was_lost_counts_once(tap: Tap, store: M
     assert (await store.peek("key/a", [HOUR], now=NOW))[0].used == 7
 
 
+async def test_a_settlement_that_the_service_will_not_have_is_lost_alone(
+    tap: Tap, store: MultiWindowSupport, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(9):
+        units = 10**15 if number == 4 else 2
+        store.settle(f"key/{number}", [Change(HOUR, units, None)], now=NOW)
+    assert await store.acquire("key/other", [Ask(HOUR, 1)], lease=None, now=NOW)
+    assert [await _used(store, f"key/{number}") for number in range(9)] == [2, 2, 2, 2, 0, 2, 2, 2, 2]
+    assert [record.message for record in caplog.records] == [
+        "1 settlements are lost: the key service refused POST /v1/settle (422 invalid)"
+    ]
+
+
+@pytest.mark.parametrize("status", [409, 410, 418])
+async def test_settlements_that_are_refused_for_good_stand_in_nobodys_way(
+    tap: Tap, store: MultiWindowSupport, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    tap.instead["/v1/settle"] = JSONResponse({}, status)
+    store.settle("key/a", [Change(HOUR, 2, None)], now=NOW)
+    store.settle("key/b", [Change(HOUR, 2, None)], now=NOW)
+    assert await store.acquire("key/c", [Ask(HOUR, 1)], lease=None, now=NOW)
+    # Whether it was counted nobody knows, so it is not sent under another name.
+    assert tap.calls["/v1/settle"] == 1
+    assert f"2 settlements are lost: the key service refused POST /v1/settle ({status})" in caplog.text
+    tap.instead.clear()
+    store.settle("key/a", [Change(HOUR, 5, None)], now=NOW)
+    assert await _used(store, "key/a") == 5
+
+
+@pytest.mark.parametrize("status", [302, 401, 404, 429, 503])
+async def test_settlements_that_the_service_does_not_take_now_are_kept(
+    tap: Tap, store: MultiWindowSupport, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    tap.instead["/v1/settle"] = JSONResponse({}, status)
+    store.settle("key/a", [Change(HOUR, 2, None)], now=NOW)
+    with pytest.raises(BudgetError, match="key service"):
+        await store.acquire("key/b", [Ask(HOUR, 1)], lease=None, now=NOW)
+    assert "lost" not in caplog.text
+    tap.instead.clear()
+    assert await _used(store, "key/a") == 2
+
+
 async def test_what_may_not_be_done_twice_is_sent_once(tap: Tap, store: MultiWindowSupport) -> None:
     tap.lose.add("/v1/restart")
     with pytest.raises(BudgetError, match="key service failed"):
@@ -283,6 +325,37 @@ async def test_usage_records_whose_answer_was_lost_are_kept_once(
     assert tap.calls["/v1/usage"] == 2
     usage = await keys.usage(issued.key.id)
     assert (usage.calls, usage.cost) == (2, 4)
+
+
+async def test_usage_that_a_busy_service_does_not_take_now_is_sent_again(
+    keys: KeyManager, tap: Tap, backend: HTTPBackend
+) -> None:
+    issued = await keys.create("prod-api")
+    record = UsageRecord(keys.clock(), issued.key.id, "default", "203.0.113.7", "GET", "/", 200, "admitted", 2, 0.01)
+    tap.instead["/v1/usage"] = JSONResponse({}, 429)
+    with pytest.raises(BackendError, match="429"):
+        await backend.add_usage("one", [record])
+    tap.instead.clear()
+    await backend.add_usage("one", [record])
+    assert (await keys.usage(issued.key.id)).calls == 1
+
+
+async def test_usage_is_sent_again_a_minute_after_the_service_took_none(
+    keys: KeyManager, wire: Wire, tap: Tap, clock: ManualClock
+) -> None:
+    issued = await keys.create("prod-api")
+    record = UsageRecord(keys.clock(), issued.key.id, "default", "203.0.113.7", "GET", "/", 200, "admitted", 2, 0.01)
+    backend = HTTPBackend(wire.url, token=TOKEN, clock=clock)
+    tap.instead["/v1/usage"] = JSONResponse({}, 404)
+    await backend.add_usage("one", [record])
+    tap.instead.clear()
+    clock.move(59)
+    await backend.add_usage("two", [record])
+    assert tap.calls["/v1/usage"] == 1
+    clock.move(1)
+    await backend.add_usage("three", [record])
+    assert (await keys.usage(issued.key.id)).calls == 1
+    await backend.aclose()
 
 
 async def _used(store: MultiWindowSupport, subject: str) -> int | None:

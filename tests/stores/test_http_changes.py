@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from starlette.responses import JSONResponse
@@ -54,8 +54,8 @@ def url(keys: KeyManager, tap: Tap) -> Iterator[str]:
 
 
 @asynccontextmanager
-async def asking(url: str) -> AsyncIterator[HTTPBackend]:
-    backend = HTTPBackend(url, token=TOKEN)
+async def asking(url: str, **options: Any) -> AsyncIterator[HTTPBackend]:
+    backend = HTTPBackend(url, token=TOKEN, **options)
     await backend.start()
     try:
         yield backend
@@ -238,6 +238,79 @@ async def test_a_service_that_can_only_resolve_is_enough(keys: KeyManager, url: 
         codes = [await code(client, limited.secret) for _ in range(3)]
     assert codes == ["admitted", "admitted", "rate_limit_exceeded"]
     await counting.aclose()
+
+
+@in_memory
+async def test_what_was_missing_while_a_service_was_replaced_is_found_when_it_is_there(
+    keys: KeyManager, url: str, tap: Tap, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("ak_guard.backends.feed.BEAT_SECONDS", 0.1)
+    monkeypatch.setattr("ak_guard.backends.http.bulletin._WAIT_SECONDS", 0.1)
+    issued = await keys.create("prod-api")
+    service, missing = tap.service, JSONResponse({"detail": "Not Found"}, 404)
+
+    class Ingress(Tap):
+        """It sends on what it knows of already."""
+
+        async def __call__(self, scope: object, receive: object, send: object) -> None:
+            path = scope["path"].removeprefix(scope["root_path"])  # type: ignore[index]  # of a Scope
+            await (service if path == "/v1/resolve" else missing)(scope, receive, send)  # type: ignore[arg-type]
+
+    tap.service, clock = Ingress(), ManualClock()
+    async with asking(url, clock=clock) as backend, guarded(backend) as client:
+        assert await code(client, issued.secret) == "admitted"
+        tap.service = service
+        await keys.disable(issued.key.id)
+        # It is not asked at once: many services offer no more than that.
+        before = +tap.calls
+        clock.move(59)
+        assert await code(client, issued.secret) == "admitted"
+        assert set(tap.calls - before) == set()
+        clock.move(1)
+        await becomes(client, issued.secret, "api_key_disabled")
+
+        async def listed() -> bool:
+            return [worker.behind for worker in await keys.workers()] == [0]
+
+        await until(listed)
+        await keys.enable(issued.key.id)
+        await becomes(client, issued.secret, "admitted")
+    assert await keys.workers() == []
+    for told in ("tells no changes", "lists no workers", "tells changes now", "lists workers now"):
+        assert len([record for record in caplog.records if told in record.message]) == 1
+
+
+@in_memory
+async def test_a_service_that_stays_small_is_asked_once_a_minute_for_more(
+    keys: KeyManager, url: str, tap: Tap, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("ak_guard.backends.feed.BEAT_SECONDS", 0.1)
+    monkeypatch.setattr("ak_guard.backends.http.bulletin._WAIT_SECONDS", 0.1)
+    issued = await keys.create("prod-api")
+    service, asked = tap.service, 0
+
+    class Small(Tap):
+        async def __call__(self, scope: object, receive: object, send: object) -> None:
+            nonlocal asked
+            path = scope["path"].removeprefix(scope["root_path"])  # type: ignore[index]  # of a Scope
+            asked += path == "/v1/changes"
+            answer = service if path == "/v1/resolve" else JSONResponse({"detail": "Not Found"}, 404)
+            await answer(scope, receive, send)  # type: ignore[arg-type]
+
+    tap.service, clock = Small(), ManualClock()
+    async with asking(url, clock=clock) as backend, guarded(backend) as client:
+        assert await code(client, issued.secret) == "admitted"
+        for more in (1, 2, 3):
+            before = asked
+
+            async def asked_again(before: int = before) -> bool:
+                return asked > before
+
+            clock.move(60)
+            await until(asked_again)
+            # Two may have found at the same moment that the minute is over.
+            assert asked <= 1 + 2 * more
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
 
 
 @in_memory

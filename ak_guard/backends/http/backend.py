@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import logging
 import os
+import time
 from typing import TYPE_CHECKING, Final
 
 from ak_guard.backends.documents import found_from
@@ -13,8 +14,9 @@ from ak_guard.backends.feeds import Feeds
 from ak_guard.backends.http.address import Address, Patience, address_of, is_open_wire
 from ak_guard.backends.http.bulletin import ServiceBulletin
 from ak_guard.backends.http.condition import Condition, condition
+from ak_guard.backends.http.offer import Offer
 from ak_guard.backends.http.storage import HTTPStorage
-from ak_guard.backends.http.wire import NotLetIn, NotOffered, Refused, Unanswered, Wire
+from ak_guard.backends.http.wire import NotNow, NotOffered, Refused, Unanswered, Wire
 from ak_guard.backends.users import Users
 from ak_guard.backends.watch import Listeners
 from ak_guard.backends.workers import follow_all, listed
@@ -53,7 +55,8 @@ class HTTPBackend:
 
     `translation` makes it understand a service that speaks no protocol of ours. Such a service counts no budgets and
     tells no changes: budgets are counted in this process, and keys are asked about again after `cache_ttl`. `counters`
-    counts in place of the service. Raises `ConfigurationError` for what cannot work.
+    counts in place of the service. What the service does not offer it is asked for again a minute later, by `clock`.
+    Raises `ConfigurationError` for what cannot work.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class HTTPBackend:
         read: float = 2.0,
         translation: Translation | None = None,
         counters: MultiWindowSupport | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._address: Address = address_of(
             url,
@@ -91,11 +95,15 @@ class HTTPBackend:
         if counters is None:
             counters = MemoryStorage() if translation is not None else Leases(self._storage)
         self.counters: MultiWindowSupport = counters
-        self.bulletin: SharedBulletin = ServiceBulletin(self._wires)
+        self.bulletin: SharedBulletin = ServiceBulletin(self._wires, clock)
         self._listeners = Listeners(*([counters.drop] if isinstance(counters, Leases) else []))
         self._feeds = Feeds(self.bulletin, self._listeners)
         self._users = Users()
-        self._takes_usage = True
+        self._usage = Offer(
+            clock,
+            missing="this key service takes no usage; what requests do is not kept",
+            back="this key service takes usage now",
+        )
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
@@ -158,7 +166,7 @@ class HTTPBackend:
         return self._translation is None
 
     async def add_usage(self, batch_id: str, records: Sequence[UsageRecord]) -> None:
-        if self._translation is not None or not self._takes_usage:
+        if self._translation is not None or not self._usage.worth_asking:
             return
         parts = range(0, max(1, len(records)), _RECORDS)
         for number, at in enumerate(parts):
@@ -168,14 +176,15 @@ class HTTPBackend:
                     "POST", "/v1/usage", {"batch": f"{batch_id}-{number}", "records": documents}
                 )
             except NotOffered:
-                self._takes_usage = False
-                log.warning("this key service takes no usage; what requests do is not kept")
+                self._usage.was_missing()
                 return
-            except (Unanswered, NotLetIn) as error:
+            except (Unanswered, NotNow) as error:
                 raise BackendError(str(error)) from error
             except Refused as error:
                 # Sent again it would be refused again, and nothing else would ever get through.
                 log.error("%d usage records are lost: %s", len(documents), error)
+            else:
+                self._usage.was_there()
             # Requests go on in between.
             await asyncio.sleep(0)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING, Final
 
 from ak_guard.backends.documents import news_from, report_document, revision_from, roll_from
+from ak_guard.backends.http.offer import Offer
 from ak_guard.backends.http.wire import NotOffered, Refused, Unanswered
 from ak_guard.errors import AkGuardError, BackendError
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from ak_guard.loops import PerLoop
     from ak_guard.news import News, Report, Roll
 
-log: Final = logging.getLogger("ak_guard")
-
 # Shorter than a follower waits for any answer.
 _WAIT_SECONDS: Final = 4.0
 
@@ -29,30 +27,42 @@ class ServiceBulletin:
 
     waits = True
 
-    def __init__(self, wires: PerLoop[Wire]) -> None:
+    def __init__(self, wires: PerLoop[Wire], clock: Callable[[], float]) -> None:
         self._wires = wires
-        self._follows = True
-        self._lists = True
+        self._changes = Offer(
+            clock,
+            missing="this key service tells no changes; what is known is asked again when it is older than cache_ttl",
+            back="this key service tells changes now; they are followed",
+        )
+        self._workers = Offer(
+            clock,
+            missing="this key service lists no workers, so nobody can wait for this one to follow a change",
+            back="this key service lists workers now",
+        )
 
     async def enter(self, worker_id: str, report: Report) -> int:
         try:
-            if self._lists:
+            if self._workers.worth_asking:
                 answer = await self._wires.get().told("PUT", _path(worker_id), report_document(report))
-                return revision_from(answer)
+                revision = revision_from(answer)
+                self._workers.was_there()
+                return revision
         except NotOffered:
-            self._lists = False
-            log.warning("this key service lists no workers, so nobody can wait for this one to follow a change")
+            self._workers.was_missing()
         except AkGuardError as error:
             raise BackendError(str(error)) from error
         return await self._newest()
 
     async def beat(self, worker_id: str, report: Report) -> None:
-        if self._lists:
+        if not self._workers.is_missing:
             await self._told("PUT", _path(worker_id), report_document(report))
+        elif self._workers.worth_asking:
+            # It goes on following from where it is, so nothing has to be forgotten.
+            await self.enter(worker_id, report)
 
     async def leave(self, worker_id: str) -> None:
         try:
-            if self._lists:
+            if not self._workers.is_missing:
                 await self._told("DELETE", _path(worker_id))
         finally:
             task = asyncio.current_task()
@@ -71,24 +81,27 @@ class ServiceBulletin:
         return _Poll(self)
 
     async def wait_for_news(self, applied: int) -> News | None:
-        if not self._follows:
+        if not self._changes.worth_asking:
             await asyncio.sleep(_WAIT_SECONDS)
             return None
+        if self._changes.is_missing:
+            await self._newest()
+            if self._changes.is_missing:
+                return None
         news = await self.news_after(applied, _WAIT_SECONDS)
         return None if news.revision == applied else news
 
     async def _newest(self) -> int:
         """From where to follow, where no worker can be entered."""
         try:
-            return news_from(await self._wires.get().told("GET", "/v1/changes", query={"since": "0"})).revision
+            news = news_from(await self._wires.get().told("GET", "/v1/changes", query={"since": "0"}))
         except NotOffered:
-            self._follows = False
-            log.warning(
-                "this key service tells no changes; what is known is asked again when it is older than cache_ttl"
-            )
+            self._changes.was_missing()
             return 0
         except (Unanswered, Refused) as error:
             raise BackendError(str(error)) from error
+        self._changes.was_there()
+        return news.revision
 
     async def _told(self, method: str, path: str, document: object = None, **how: object) -> object:
         try:

@@ -58,7 +58,10 @@ class Debts:
                 self._owed[at] = Debt(subject, change._replace(units=units), now)
 
     def take(self) -> Batch | None:
-        """What is to be sent next: first what nobody knows whether it arrived. `keep` or `arrived` must follow."""
+        """What is to be sent next: first what nobody knows whether it arrived.
+
+        `keep`, `split` or `arrived` must follow, or it is lost.
+        """
         with self._lock:
             if self._unsure:
                 return self._unsure.pop(0)
@@ -70,6 +73,15 @@ class Debts:
         """Nobody knows whether it arrived."""
         with self._lock:
             self._unsure.append(batch)
+
+    def split(self, batch: Batch) -> bool:
+        """Nothing of it arrived, and a part of it cannot: the halves go by themselves. False where it is one debt."""
+        middle = len(batch.debts) // 2
+        if not middle:
+            return False
+        with self._lock:
+            self._unsure += [Batch(batch.debts[:middle]), Batch(batch.debts[middle:])]
+        return True
 
     def arrived(self, batch: Batch, known: Sequence[str]) -> None:
         """It is written, and the service has heard of these earlier ones."""

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ak_guard.backends.http.debts import Debts
-from ak_guard.backends.http.wire import NotOffered, Refused, Unanswered
+from ak_guard.backends.http.wire import NotNow, NotOffered, Refused, Unanswered, Unreadable
 from ak_guard.budgets.base import Grant, MultiWindowSupport, Promise, log, refunds
 from ak_guard.budgets.documents import (
     ask_document,
@@ -22,7 +22,7 @@ from ak_guard.budgets.documents import (
     window_document,
 )
 from ak_guard.budgets.slots import SlotSupport
-from ak_guard.errors import BudgetError
+from ak_guard.errors import AkGuardError, BudgetError
 from ak_guard.loops import PerLoop
 
 if TYPE_CHECKING:
@@ -139,18 +139,30 @@ class HTTPStorage(MultiWindowSupport, SlotSupport):
         ]
         # The clock of the debts is the guard's, which may stand still in a test; then nothing is older than the last.
         now = max([time.time(), *(debt.at for debt in batch.debts)])
+        asked = {"batch": batch.id, "now": now, "settlements": settlements, "known": known}
         try:
-            asked = {"batch": batch.id, "now": now, "settlements": settlements, "known": known}
-            await self._told("/v1/settle", asked)
+            await self._wires.get().told("POST", "/v1/settle", asked)
+        except (Unanswered, NotOffered, NotNow) as error:
+            self._debts.keep(batch)
+            raise _failure(error) from error
+        except Refused as error:
+            # Sent again it would be refused again, and nobody could take anything any more. One debt that the service
+            # will not have does not cost the others of its batch.
+            if not (isinstance(error, Unreadable) and self._debts.split(batch)):
+                log.error("%d settlements are lost: %s", len(batch.debts), error)
         except BaseException:
+            # Whoever waited for it went away.
             self._debts.keep(batch)
             raise
-        self._debts.arrived(batch, known)
+        else:
+            self._debts.arrived(batch, known)
 
     async def _told(self, path: str, document: object, *, again: bool = True) -> Any:
         try:
             return await self._wires.get().told("POST", path, document, again=again)
-        except NotOffered as error:
-            raise BudgetError(_NO_COUNTERS) from error
-        except (Unanswered, Refused) as error:
-            raise BudgetError(str(error)) from error
+        except (Unanswered, NotOffered, Refused) as error:
+            raise _failure(error) from error
+
+
+def _failure(error: AkGuardError) -> BudgetError:
+    return BudgetError(_NO_COUNTERS if isinstance(error, NotOffered) else str(error))

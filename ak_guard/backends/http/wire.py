@@ -30,6 +30,8 @@ _PAUSE_SECONDS: Final = (0.01, 0.05)
 _QUICK_SECONDS: Final = 0.5
 _NOT_OFFERED: Final = {404, 405, 501}
 _NOT_LET_IN: Final = {401, 403, 407}
+_NOT_NOW: Final = {408, 425, 429}
+_UNREADABLE: Final = {400, 413, 422}
 
 
 class Unanswered(AkGuardError):
@@ -47,11 +49,19 @@ class NotOffered(AkGuardError):
 
 
 class Refused(AkGuardError):
-    """The service has answered that it will not."""
+    """The service has answered that it will not, and would answer so again."""
 
 
-class NotLetIn(Refused):
-    """The service does not know this client; that can be mended there, and what was asked stays good."""
+class Unreadable(Refused):
+    """It is the document that the service will not have, of which a part may be good. Nothing of it was done."""
+
+
+class NotNow(Refused):
+    """What was asked stays good: the service is busy, or somebody stands before it."""
+
+
+class NotLetIn(NotNow):
+    """The service does not know this client, which can be mended there."""
 
 
 class Wire:
@@ -112,7 +122,7 @@ class Wire:
         return answer
 
     async def told(self, method: str, path: str, document: object = None, **how: Any) -> Any:
-        """The document of a good answer. Raises `Unanswered`, `NotOffered` or `Refused`."""
+        """The document of a good answer. Raises `Unanswered`, `NotOffered` or a kind of `Refused`."""
         status, answer = await self.ask(method, path, document, **how)
         if 200 <= status < 300:
             return answer
@@ -121,7 +131,7 @@ class Wire:
         if status in _NOT_LET_IN:
             raise NotLetIn(f"the key service does not accept the service token ({status})")
         code = answer.get("code") if isinstance(answer, dict) else None
-        raise Refused(f"the key service refused {method} {path} ({status}{f' {code}' if code else ''})")
+        raise _refusal(status)(f"the key service refused {method} {path} ({status}{f' {code}' if code else ''})")
 
     async def rest(self) -> None:
         """Close every connection; with the next request new ones are opened."""
@@ -196,6 +206,13 @@ def _pool(address: Address) -> httpx2.AsyncHTTPTransport:
 
 # To read an address costs as much as to send a small request.
 _url = lru_cache(maxsize=256)(httpx2.URL)
+
+
+def _refusal(status: int) -> type[Refused]:
+    # Redirects come from whoever stands before a service.
+    if status < 400 or status in _NOT_NOW:
+        return NotNow
+    return Unreadable if status in _UNREADABLE else Refused
 
 
 def _document(response: httpx2.Response) -> Any:
