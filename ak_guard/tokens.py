@@ -6,13 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from ak_guard import keys
-from ak_guard.errors import InputError
+from ak_guard.errors import ConfigurationError, InputError
 
 if TYPE_CHECKING:
     from datetime import datetime
 
 #: How every admin token begins; no API key is minted with it.
 PREFIX: Final = "akadm"
+#: The longest that is looked at, in bytes.
+MOST: Final = 512
+_LEAST: Final = 16
+_LEAST_DIFFERENT: Final = 6
 
 Role = Literal["viewer", "editor", "owner", "service"]
 Deed = Literal["view", "edit", "own", "serve"]
@@ -54,6 +58,22 @@ def checked_role(value: object) -> Role:
         if role == value:
             return role
     raise InputError("role", f"{value!r} must be one of {', '.join(ROLES)}")
+
+
+def checked_secret(setting: str, text: object) -> bytes:
+    """A secret that somebody chose, as bytes; raises `ConfigurationError`, without the text, for a bad one."""
+    good = (
+        isinstance(text, str)
+        and all("!" <= letter <= "~" for letter in text)
+        and _LEAST <= len(text) <= MOST
+        and len(set(text)) >= _LEAST_DIFFERENT
+    )
+    if not good:
+        raise ConfigurationError(
+            f"{setting}: must have {_LEAST} to {MOST} printable ASCII characters without blanks, not all alike; "
+            "32 random ones are good"
+        )
+    return str(text).encode()
 
 
 def is_minted(text: bytes) -> bool:

@@ -125,6 +125,7 @@ class Rule(Told):
     code: str | None
     detail: str
     margin: float | None
+    need: int | None
     passes_at: str | None
 
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Final
 
 from cachetools import TTLCache
 
+from ak_guard import keys
 from ak_guard.address import bucket_of
 from ak_guard.admin.bodies import hand_on
 from ak_guard.admin.problems import problem
-from ak_guard.admin.service_tokens import bearer_token, token_digest
+from ak_guard.admin.service_tokens import bearer_token
 from ak_guard.admin.turns import Turns
 from ak_guard.errors import BackendError
 from ak_guard.paths import app_path
@@ -120,13 +121,13 @@ class Failures:
 
     def was_right(self, bucket: str, token: bytes) -> bool:
         """Whether this very token was somebody's of late, and is no guess."""
-        return (bucket, token_digest(token)) in self._right
+        return (bucket, keys.digest(token)) in self._right
 
     def failed(self, bucket: str, token: bytes) -> None:
         """A token was nobody's. The minute goes on from the newest."""
-        self._right.pop((bucket, token_digest(token)), None)
+        self._right.pop((bucket, keys.digest(token)), None)
         self._failed[bucket] = self._failed.get(bucket, 0) + 1
 
     def right(self, bucket: str, token: bytes) -> None:
         """A token was somebody's."""
-        self._right[bucket, token_digest(token)] = True
+        self._right[bucket, keys.digest(token)] = True

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from ak_guard import keys
 from ak_guard.admin.bodies import hand_on
 from ak_guard.admin.problems import problem
-from ak_guard.admin.service_tokens import bearer_token, token_digest
+from ak_guard.admin.service_tokens import bearer_token
 from ak_guard.loops import PerLoop
 from ak_guard.paths import app_path
 
@@ -73,7 +74,7 @@ class KeyService:
         token = bearer_token(value for name, value in scope["headers"] if name.lower() == b"authorization")
         if token is None:
             return False
-        digest = token_digest(token)
+        digest = keys.digest(token)
         for check in self._checks:
             if await check(digest):
                 return True

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import os
 from typing import TYPE_CHECKING, Final, Protocol
 
 from cachetools import TTLCache
 
+from ak_guard import keys
 from ak_guard.errors import ConfigurationError
+from ak_guard.tokens import MOST, checked_secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 TOKENS_VARIABLE: Final = "AK_GUARD_SERVICE_TOKENS"
 
-_LEAST: Final = 16
-_MOST: Final = 512
 # A token that was revoked is good for so long at most.
 _REMEMBERED_SECONDS: Final = 1.0
 _REMEMBERED: Final = 1_024
@@ -40,16 +39,7 @@ class ServiceTokens:
             raise ConfigurationError("tokens: must be a list of texts, such as [token]")
         if tokens is None:
             tokens = [part.strip() for part in os.environ.get(TOKENS_VARIABLE, "").split(",") if part.strip()]
-        listed = list(tokens)
-        if any(not _is_token(token) for token in listed):
-            raise ConfigurationError(
-                f"tokens: each must have {_LEAST} to {_MOST} printable ASCII characters without blanks; "
-                "32 random ones are good"
-            )
-        self._digests = tuple(token_digest(token.encode()) for token in listed)
-
-    def __bool__(self) -> bool:
-        return bool(self._digests)
+        self._digests = tuple(keys.digest(checked_secret("tokens", token)) for token in tokens)
 
     async def __call__(self, digest: bytes) -> bool:
         # All are compared, whichever it is.
@@ -72,11 +62,6 @@ class Remembered:
         return good
 
 
-def token_digest(token: bytes) -> bytes:
-    """What is known of a token."""
-    return hashlib.sha256(token).digest()
-
-
 def bearer_token(values: Iterable[bytes]) -> bytes | None:
     """The token in the values of `Authorization`, None where there is none or more than one."""
     found = list(values)
@@ -84,8 +69,4 @@ def bearer_token(values: Iterable[bytes]) -> bytes | None:
         return None
     scheme, _, token = found[0].strip(b" \t").partition(b" ")
     token = token.strip(b" \t")
-    return token if scheme.lower() == b"bearer" and 0 < len(token) <= _MOST else None
-
-
-def _is_token(token: object) -> bool:
-    return isinstance(token, str) and _LEAST <= len(token) <= _MOST and all("!" <= letter <= "~" for letter in token)
+    return token if scheme.lower() == b"bearer" and 0 < len(token) <= MOST else None

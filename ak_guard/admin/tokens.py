@@ -6,7 +6,6 @@ import hmac
 import logging
 import os
 import secrets
-import time
 from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +16,7 @@ from ak_guard.audit import Note
 from ak_guard.backends.tokens import KeepsTokens
 from ak_guard.errors import ConfigurationError, InputError, NotFound
 from ak_guard.records import checked_text
-from ak_guard.tokens import PREFIX, AdminToken, checked_role, is_minted, may
+from ak_guard.tokens import MOST, PREFIX, AdminToken, checked_role, checked_secret, is_minted, may
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,9 +33,6 @@ TOKEN_VARIABLE: Final = "AK_GUARD_ADMIN_TOKEN"  # noqa: S105  # the name of a se
 #: The id of whoever shows it.
 ENVIRONMENT_ID: Final = "environment"
 
-_LEAST: Final = 16
-_MOST: Final = 512
-_LEAST_DIFFERENT: Final = 6
 _ID_BYTES: Final = 8
 # A token's name alone may be as long as this.
 _LONGEST_ACTOR: Final = 200
@@ -75,7 +71,7 @@ class AdminTokens:
     """The admin tokens in the manager's store, and the one in the environment.
 
     `environment` is that one's text (default: `AK_GUARD_ADMIN_TOKEN`; empty for none). Raises `ConfigurationError`,
-    without the text, for one that is easily guessed.
+    without the text, for one that is easily guessed. `clock` is the manager's unless another is given.
     """
 
     def __init__(
@@ -83,14 +79,14 @@ class AdminTokens:
         manager: KeyManager,
         *,
         environment: str | None = None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
         actor: str = "python",
     ) -> None:
         self._manager = manager
-        self._clock = clock
+        self._clock = clock or manager.clock
         given = os.environ.get(TOKEN_VARIABLE, "") if environment is None else environment
         self._actor = checked_text("actor", actor)
-        self._environment = keys.digest(_checked(given)) if given else None
+        self._environment = keys.digest(checked_secret(TOKEN_VARIABLE, given)) if given else None
 
     def acting_as(self, actor: str) -> AdminTokens:
         """The same tokens in somebody's name: what is changed through it stands under it in the audit trail."""
@@ -104,7 +100,7 @@ class AdminTokens:
         The same work is done for every text of a token's shape. Raises `BackendError` when the store is away.
         """
         raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-        if not 0 < len(raw) <= _MOST:
+        if not 0 < len(raw) <= MOST:
             return None
         digest = keys.digest(raw)
         from_environment = hmac.compare_digest(digest, self._environment or bytes(len(digest)))
@@ -186,13 +182,3 @@ class AdminTokens:
             return False
         log.error("%s is also the text of an API key; it is refused until it is another one", TOKEN_VARIABLE)
         return True
-
-
-def _checked(text: str) -> bytes:
-    printable = all("!" <= letter <= "~" for letter in text)
-    if not printable or not _LEAST <= len(text) <= _MOST or len(set(text)) < _LEAST_DIFFERENT:
-        raise ConfigurationError(
-            f"{TOKEN_VARIABLE}: must have {_LEAST} to {_MOST} printable ASCII characters without blanks, "
-            "not all alike; `ak-guard admin-token create` makes good ones"
-        )
-    return text.encode()

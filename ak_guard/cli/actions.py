@@ -13,7 +13,7 @@ from ak_guard.cli.desk import AsJson, Db, Desk, examples
 from ak_guard.cli.find import find_key, find_keys
 from ak_guard.cli.options import CustomKey, KeyId, KeyIds, Yes, moment
 from ak_guard.cli.workers import Timeout, Wait
-from ak_guard.errors import InputError
+from ak_guard.errors import BackendError, InputError, Unconfirmed
 from ak_guard.explain import Explanation
 from ak_guard.manager import CONFIRM_SECONDS, KeyManager
 from ak_guard.notation import stamp
@@ -49,11 +49,18 @@ def disable(
 
     async def work(manager: KeyManager) -> tuple[list[ApiKey], Confirmation | None]:
         changed = [await manager.disable(key.id) for key in await find_keys(manager, keys)]
-        return changed, await manager.confirm(timeout=timeout) if wait else None
+        return changed, await _confirmed(manager, timeout) if wait else None
 
     changed, confirmation = desk.run(work)
     document = {"keys": [documents.key(key, desk.now) for key in changed]}
     _answer(desk, document, [f"disabled {key.name} ({key.id})" for key in changed], confirmation)
+
+
+async def _confirmed(manager: KeyManager, timeout: float) -> Confirmation:  # noqa: ASYNC109  # late is an answer
+    try:
+        return await manager.confirm(timeout=timeout)
+    except BackendError as error:
+        raise Unconfirmed(None) from error
 
 
 def _answer(desk: Desk, document: dict[str, Any], lines: list[str], confirmation: Confirmation | None) -> None:
@@ -111,7 +118,7 @@ def delete(
                 ask.confirm_by_name(key.name, f"Delete {key.name} ({key.id}, {key.hint}) for good?")
         for key in found:
             await manager.delete(key.id)
-        return found, await manager.confirm(timeout=timeout) if wait else None
+        return found, await _confirmed(manager, timeout) if wait else None
 
     deleted, confirmation = desk.run(work)
     document = {"deleted": [key.id for key in deleted]}

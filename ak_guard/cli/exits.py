@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from ak_guard import keys
-from ak_guard.errors import AkGuardError, InputError, LocksOut, NotFound
+from ak_guard.errors import AkGuardError, InputError, LocksOut, NotFound, Unconfirmed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,6 +98,12 @@ def _verdict(error: Exception) -> tuple[int, str, str]:
             return USAGE, str(error), "--force saves it all the same"
         case InputError():
             return USAGE, str(error), _RUN_HINT if error.field == "usage" else _HINTS.get(error.field, "")
+        case Unconfirmed():
+            return (
+                UNCONFIRMED,
+                str(error),
+                "`ak-guard workers` shows who follows once the store can be asked again",
+            )
         case NotFound():
             return (
                 NOT_FOUND,

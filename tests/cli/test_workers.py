@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import httpx2
 import pytest
 
-from ak_guard import ApiKeyMiddleware
+from ak_guard import ApiKeyMiddleware, BackendError
+from ak_guard.backends import SQLBackend
 from ak_guard.budgets.place import place_of
 from tests.support import bearer, echo_app, running
 
@@ -224,3 +225,18 @@ def test_four_real_workers_refuse_a_disabled_key_once_wait_has_returned(cli: Cli
         assert cli.run("workers", "--wait").exit_code == 0
     # Whoever ends in good order signs off.
     assert _names(cli) == []
+
+
+@pytest.mark.parametrize("command", [("disable",), ("delete", "--yes")])
+def test_what_is_stored_is_told_as_stored_where_nobody_can_be_asked_who_follows(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    async def away(*_: object, **__: object) -> None:
+        raise BackendError("the database does not answer")
+
+    _, made = cli.create("prod-api")
+    monkeypatch.setattr(SQLBackend, "confirm", away)
+    told = cli.run("keys", command[0], made["id"], *command[1:], "--wait")
+    assert told.exit_code == 5
+    assert "error: the change is stored, but not confirmed by anybody: the store cannot be asked" in told.stderr
+    assert not [key for key in cli.json("keys", "list")["keys"] if key["enabled"]]
