@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import logging
 import os
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import bindparam, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
@@ -17,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from ak_guard.audit import Entered, entered
 from ak_guard.backends.base import Found, replaced_already
 from ak_guard.backends.feeds import Feeds
+from ak_guard.backends.peppers import Peppers
 from ak_guard.backends.users import Users
 from ak_guard.backends.watch import Listeners
 from ak_guard.backends.workers import follow_all, listed
@@ -29,20 +27,20 @@ from ak_guard.database.changes import announce
 from ak_guard.database.condition import Condition, condition
 from ak_guard.database.engine import Database
 from ak_guard.database.listing import counted, old_secrets, walked
+from ak_guard.database.records import GROUP_COLUMNS, columns_of, datetime_of, group_beside, group_of, key_of, seconds_of
 from ak_guard.database.requests import enter_once
 from ak_guard.database.tables import admin_tokens, groups, keys, secrets
 from ak_guard.database.usage import UsageTables, last_uses
 from ak_guard.errors import BackendError, ConfigurationError, InputError, NotFound
 from ak_guard.listing import ListedKey, folded
 from ak_guard.notation import parse_duration
-from ak_guard.records import ApiKey, Group, parse_limits
 from ak_guard.versions import refuse_changed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
     from datetime import timedelta
 
-    from sqlalchemy import Row, Select, Table
+    from sqlalchemy import Select, Table
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from ak_guard.audit import AuditEntry, AuditFilter, Note
@@ -51,23 +49,14 @@ if TYPE_CHECKING:
     from ak_guard.backends.workers import Confirmation, Worker
     from ak_guard.budgets.base import MultiWindowSupport
     from ak_guard.listing import KeyCounts, KeyFilter, Walk
+    from ak_guard.records import ApiKey, Group
     from ak_guard.usage.records import KeyUse, LastUsed, UsageRecord
     from ak_guard.usage.summaries import Period, UsageSummary
 
 log: Final = logging.getLogger(__name__)
 
-_LEAST_PEPPER: Final = 16
 _USAGE_KEPT: Final = "30d"
 _NEVER: Final[tuple[None, None]] = (None, None)
-
-
-def _peppers_outside() -> list[str]:
-    """Those of `AK_GUARD_PEPPER`, commas between."""
-    text = os.environ.get("AK_GUARD_PEPPER", "")
-    parts = [part.strip() for part in text.split(",")]
-    if text.strip() and not all(parts):
-        raise ConfigurationError("pepper: there is nothing before or behind a comma in AK_GUARD_PEPPER")
-    return [part for part in parts if part]
 
 
 class SQLBackend:
@@ -94,17 +83,8 @@ class SQLBackend:
         own_time: bool = True,
         usage_kept: str | timedelta | None = None,
     ) -> None:
-        if pepper is None:
-            pepper = _peppers_outside()
-        peppers = [pepper] if isinstance(pepper, str) else list(pepper)
-        if len(set(peppers)) < len(peppers):
-            raise ConfigurationError("pepper: the same one is given twice; name each once, the newest first")
-        if any(len(part) < _LEAST_PEPPER for part in peppers):
-            raise ConfigurationError(
-                f"pepper: each must have at least {_LEAST_PEPPER} characters; 32 random ones are good"
-            )
-        self._peppers = [(_pepper_id(part), part.encode()) for part in peppers]
-        self._held = _held(self._stored(bytes(32)))
+        self._peppers = Peppers(pepper)
+        self._held = _held(self._peppers.stored(bytes(32)))
         self.database: Database = Database(url)
         leases = Leases(SQLStorage(self.database, own_time=own_time))
         self.counters: MultiWindowSupport = leases
@@ -113,7 +93,7 @@ class SQLBackend:
         self._feeds = Feeds(self.bulletin, self._listeners)
         self._users = Users()
         renew = partial(self._move_to_newest_pepper, admin_tokens)
-        self.tokens: TokenStore = SQLTokens(self.database, self._stored, renew)
+        self.tokens: TokenStore = SQLTokens(self.database, self._peppers.stored, renew)
         kept = usage_kept or os.environ.get("AK_GUARD_USAGE_KEPT") or _USAGE_KEPT
         self._usage = UsageTables(self.database, parse_duration(kept, "usage_kept"))
 
@@ -195,12 +175,12 @@ class SQLBackend:
         # With connections of its own, because nobody has started these.
         database = Database(self.database.url.render_as_string(hide_password=False))
         try:
-            return await condition(database, _key, lambda row: _group(dict(row._mapping)))  # noqa: SLF001  # as below
+            return await condition(database, key_of, group_of)
         finally:
             await database.aclose()
 
     async def find(self, digest: bytes) -> Found | None:
-        stored: dict[str | None, bytes] = dict(self._stored(digest))
+        stored: dict[str | None, bytes] = dict(self._peppers.stored(digest))
         await self._feeds.ready()
         found = await self.database.ask(
             BackendError, self._held, dict(zip(_places(stored), stored.values(), strict=True))
@@ -208,9 +188,9 @@ class SQLBackend:
         # The database compared digests of 32 bytes, not texts; which of them matched, the pepper's name tells.
         for row in found:
             if row.pepper_id in stored:
-                if row.pepper_id != self._newest:
+                if row.pepper_id != self._peppers.newest:
                     await self._move_to_newest_pepper(secrets, stored[row.pepper_id], digest)
-                return Found(_key(row), _group_beside(row), row.valid_until)
+                return Found(key_of(row), group_beside(row), row.valid_until)
         return None
 
     async def insert(self, key: ApiKey, digest: bytes, *, note: Note) -> None:
@@ -220,7 +200,7 @@ class SQLBackend:
             await self._refuse_taken(connection, digest)
             if key.replaces is not None:
                 await self._replace(connection, key.replaces, key.id, note)
-            await connection.execute(insert(keys).values(id=key.id, **_columns(key)))
+            await connection.execute(insert(keys).values(id=key.id, **columns_of(key)))
             await self._insert_secret(connection, key, digest)
             await trail.add(connection, entered(note, None, key))
             await announce(connection, key.id)
@@ -231,7 +211,7 @@ class SQLBackend:
             row = (await connection.execute(select(keys).where(keys.c.id == key_id))).first()
         if row is None:
             raise NotFound(f"no key has the id {key_id!r}")
-        return _key(row)
+        return key_of(row)
 
     async def walk(self, where: KeyFilter, walk: Walk, *, now: float) -> list[ListedKey]:
         async with self.database.read(BackendError) as connection:
@@ -240,7 +220,8 @@ class SQLBackend:
             used = await last_uses(connection, [row.id for row in rows]) if rows else {}
         last = [used.get(row.id, _NEVER) for row in rows]
         return [
-            ListedKey(_key(row), at, ip, _datetime(old.get(row.id))) for row, (at, ip) in zip(rows, last, strict=True)
+            ListedKey(key_of(row), at, ip, datetime_of(old.get(row.id)))
+            for row, (at, ip) in zip(rows, last, strict=True)
         ]
 
     async def count(self, where: KeyFilter, *, now: float) -> KeyCounts:
@@ -253,7 +234,7 @@ class SQLBackend:
             current = await self._locked(connection, key_id, note)
             changed = replace(current, **changes)
             columns = {_COLUMN_OF.get(field, field) for field in changes} | {"folded", "environment"}
-            values = {column: value for column, value in _columns(changed).items() if column in columns}
+            values = {column: value for column, value in columns_of(changed).items() if column in columns}
             await connection.execute(update(keys).where(mine).values(**values))
             await trail.add(connection, entered(note, current, changed))
             await announce(connection, key_id)
@@ -275,7 +256,7 @@ class SQLBackend:
             await self._refuse_taken(connection, digest)
             current = await self._locked(connection, key.id, note)
             renewed = replace(current, hint=key.hint, updated_at=key.updated_at)
-            changed = {"hint": renewed.hint, "folded": folded(renewed), "updated_at": _seconds(renewed.updated_at)}
+            changed = {"hint": renewed.hint, "folded": folded(renewed), "updated_at": seconds_of(renewed.updated_at)}
             await connection.execute(update(keys).where(keys.c.id == key.id).values(**changed))
             await connection.execute(update(secrets).where(mine, later).values(valid_until=old_until))
             await self._insert_secret(connection, key, digest)
@@ -289,12 +270,12 @@ class SQLBackend:
             row = (await connection.execute(select(groups).where(groups.c.name == name))).first()
         if row is None:
             raise NotFound(f"no group is named {name!r}")
-        return _group(dict(row._mapping))  # noqa: SLF001  # SQLAlchemy's public name for it
+        return group_of(row)
 
     async def list_groups(self) -> list[Group]:
         async with self.database.read(BackendError) as connection:
             found = await connection.execute(select(groups).order_by(groups.c.name))
-            return [_group(dict(row._mapping)) for row in found]  # noqa: SLF001  # SQLAlchemy's public name for it
+            return [group_of(row) for row in found]
 
     async def put_group(self, group: Group, *, create: bool, note: Note) -> None:
         values = {
@@ -326,21 +307,12 @@ class SQLBackend:
             await announce(connection, None)
         self._listeners.tell(None)
 
-    @property
-    def _newest(self) -> str | None:
-        return self._peppers[0][0] if self._peppers else None
-
-    def _stored(self, digest: bytes) -> list[tuple[str | None, bytes]]:
-        """How the digest may stand in the table: under each pepper, newest first, and under none."""
-        under = [(name, hmac.digest(pepper, digest, "sha256")) for name, pepper in self._peppers]
-        return [*under, (None, digest)]
-
     async def _locked(self, connection: AsyncConnection, key_id: str, note: Note) -> ApiKey:
         """The key as it is, and stays until this transaction has ended; raises `Conflict` if it is not as expected."""
         row = (await connection.execute(select(keys).where(keys.c.id == key_id).with_for_update())).first()
         if row is None:
             raise NotFound(f"no key has the id {key_id!r}")
-        current = _key(row)
+        current = key_of(row)
         refuse_changed(current, note.version)
         return current
 
@@ -353,13 +325,13 @@ class SQLBackend:
         await connection.execute(update(keys).where(keys.c.id == old_id).values(replaced_by=new_id))
 
     async def _refuse_taken(self, connection: AsyncConnection, digest: bytes) -> None:
-        stored = [value for _, value in self._stored(digest)]
+        stored = [value for _, value in self._peppers.stored(digest)]
         if (await connection.execute(select(secrets.c.key_id).where(secrets.c.digest.in_(stored)))).first():
             raise InputError("key", "is already in use")
 
     async def _insert_secret(self, connection: AsyncConnection, key: ApiKey, digest: bytes) -> None:
-        name, stored = self._stored(digest)[0]
-        created = _seconds(key.updated_at)
+        name, stored = self._peppers.stored(digest)[0]
+        created = seconds_of(key.updated_at)
         new = insert(secrets).values(digest=stored, pepper_id=name, key_id=key.id, created_at=created)
         try:
             await connection.execute(new)
@@ -368,7 +340,7 @@ class SQLBackend:
             raise InputError("key", "is already in use") from None
 
     async def _move_to_newest_pepper(self, table: Table, old: bytes, digest: bytes) -> None:
-        name, stored = self._stored(digest)[0]
+        name, stored = self._peppers.stored(digest)[0]
         newest = update(table).where(table.c.digest == old).values(digest=stored, pepper_id=name)
         try:
             async with self.database.write(BackendError) as connection:
@@ -378,7 +350,6 @@ class SQLBackend:
 
 
 _COLUMN_OF = {"group": "group_name"}
-_GROUP_COLUMNS = [column.label(f"group__{column.name}") for column in groups.c]
 
 
 def _places(stored: Collection[object]) -> list[str]:
@@ -388,7 +359,7 @@ def _places(stored: Collection[object]) -> list[str]:
 def _held(stored: Collection[object]) -> Select[Any]:
     """Who holds any of so many digests. Built once: to build it costs about what it takes to ask."""
     return (
-        select(secrets.c.pepper_id, secrets.c.valid_until, keys, *_GROUP_COLUMNS)
+        select(secrets.c.pepper_id, secrets.c.valid_until, keys, *GROUP_COLUMNS)
         .join(keys, keys.c.id == secrets.c.key_id)
         .outerjoin(groups, groups.c.name == keys.c.group_name)
         .where(or_(*(secrets.c.digest == bindparam(place) for place in _places(stored))))
@@ -399,93 +370,6 @@ async def _locked_group(connection: AsyncConnection, name: str, note: Note) -> G
     row = (await connection.execute(select(groups).where(groups.c.name == name).with_for_update())).first()
     if row is None:
         raise NotFound(f"no group is named {name!r}")
-    current = _group(dict(row._mapping))  # noqa: SLF001  # SQLAlchemy's public name for it
+    current = group_of(row)
     refuse_changed(current, note.version)
     return current
-
-
-def _pepper_id(pepper: str) -> str:
-    return hashlib.sha256(b"ak_guard pepper id\0" + pepper.encode()).hexdigest()[:16]
-
-
-def _columns(key: ApiKey) -> dict[str, Any]:
-    return {
-        "name": key.name,
-        "group_name": key.group,
-        "enabled": key.enabled,
-        "created_at": _seconds(key.created_at),
-        "updated_at": _seconds(key.updated_at),
-        "expires_at": _seconds(key.expires_at),
-        "allow_ips": list(key.allow_ips),
-        "deny_ips": list(key.deny_ips),
-        "quota": key.quota,
-        "limits": None if key.limits is None else [str(limit) for limit in key.limits],
-        "max_concurrency": key.max_concurrency,
-        "owner": key.owner,
-        "metadata": dict(key.metadata),
-        "hint": key.hint,
-        "folded": folded(key),
-        "environment": key.environment,
-        "replaces": key.replaces,
-        "replaced_by": key.replaced_by,
-    }
-
-
-def _key(row: Row[Any]) -> ApiKey:
-    """A stored row as a key. Rules that cannot be read are an outage, never a key without rules."""
-    try:
-        return ApiKey(
-            id=row.id,
-            name=row.name,
-            group=row.group_name,
-            enabled=row.enabled is True,
-            created_at=_datetime(row.created_at),
-            updated_at=_datetime(row.updated_at),
-            expires_at=_datetime(row.expires_at),
-            allow_ips=_texts(row.allow_ips),
-            deny_ips=_texts(row.deny_ips),
-            quota=row.quota,
-            limits=None if row.limits is None else parse_limits(_texts(row.limits)),
-            max_concurrency=row.max_concurrency,
-            owner=row.owner,
-            metadata=row.metadata,
-            hint=row.hint,
-            replaces=row.replaces,
-            replaced_by=row.replaced_by,
-        )
-    except (InputError, TypeError, ValueError, OverflowError) as error:
-        raise BackendError(f"the stored rules of key {row.id} cannot be read") from error
-
-
-def _texts(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise TypeError("no list")
-    return tuple(cast("list[str]", value))
-
-
-def _group_beside(row: Row[Any]) -> Group | None:
-    prefix = "group__"
-    values = {name.removeprefix(prefix): value for name, value in row._mapping.items() if name.startswith(prefix)}  # noqa: SLF001
-    return None if values["name"] is None else _group(values)
-
-
-def _group(row: Mapping[str, Any]) -> Group:
-    try:
-        return Group(
-            row["name"],
-            routes=_texts(row["routes"]),
-            limits=_texts(row["limits"]),
-            shared_limits=_texts(row["shared_limits"]),
-            multiplier=row["multiplier"],
-            enabled=row["enabled"] is True,
-        )
-    except (InputError, TypeError, ValueError) as error:
-        raise BackendError(f"the stored rules of group {row['name']} cannot be read") from error
-
-
-def _seconds(moment: datetime | None) -> float | None:
-    return None if moment is None else moment.timestamp()
-
-
-def _datetime(seconds: float | None) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

@@ -128,7 +128,11 @@ class MemoryStorage(SingleCounters, Storage, SpendsAtOnce):
         for slot, taken, generation in ended.units:
             rows.give_back(mine, slot, min(taken, unspent.get(slot, 0)), generation)
 
-    async def peek(self, subject: str, windows: Sequence[Window], *, now: float, need: int = 0) -> list[Level]:
+    async def peek(
+        self, subject: str, windows: Sequence[Window], *, now: float | None = None, need: int = 0
+    ) -> list[Level]:
+        """What the base class says; by the storage's own clock where no time is given."""
+        now = self._clock() if now is None else now
         mine = self._rows(subject)
         self._drop_dead_leases(now)
         found = [(window, mine.get(window.slot)) for window in windows]
