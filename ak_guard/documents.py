@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
+from ak_guard.listing import states_of
 from ak_guard.notation import iso
 
 if TYPE_CHECKING:
@@ -15,21 +16,17 @@ if TYPE_CHECKING:
     from ak_guard.audit import AuditEntry
     from ak_guard.backends.workers import Confirmation, Worker
     from ak_guard.explain import Explanation
-    from ak_guard.listing import KeyCounts, ListedKey
+    from ak_guard.listing import KeyCounts, ListedKey, State
     from ak_guard.manager import Issued
     from ak_guard.records import ApiKey, Group
     from ak_guard.status import Status
     from ak_guard.tokens import AdminToken
     from ak_guard.usage import Anomaly, LastUsed, Place, UsageRecord, UsageSummary
 
-State = Literal["active", "disabled", "expired"]
-
 
 def state(key: ApiKey, now: datetime) -> State:
-    """The state in one word, in the order in which a guard would refuse."""
-    if not key.enabled:
-        return "disabled"
-    return "expired" if key.expires_at is not None and now >= key.expires_at else "active"
+    """The state in one word: `active`, `disabled` or `expired`, in the order in which a guard would refuse."""
+    return states_of(key, now.timestamp())[0]
 
 
 def key(key: ApiKey, now: datetime) -> dict[str, Any]:

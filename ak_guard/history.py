@@ -9,10 +9,11 @@ from ak_guard import inputs
 from ak_guard.audit import AuditFilter
 from ak_guard.backends.base import KeepsAudit, ReadsUsage
 from ak_guard.errors import ConfigurationError, NotFound
+from ak_guard.notation import DAY
 from ak_guard.usage.anomalies import anomalies, is_among, is_new_network, known_networks
 from ak_guard.usage.learned import learned_addresses
 from ak_guard.usage.lockout import locked_out
-from ak_guard.usage.summaries import DAY, Period
+from ak_guard.usage.summaries import Period
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

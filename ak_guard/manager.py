@@ -22,10 +22,11 @@ from ak_guard.errors import BackendError, BudgetError, ConfigurationError, Input
 from ak_guard.issued import Issued as Issued  # noqa: PLC0414  # it is what this room hands out
 from ak_guard.leaks import LeakReport, next_name
 from ak_guard.listing import KeyFilter, Order, Walk
+from ak_guard.notation import DAY
 from ak_guard.records import ApiKey, Group, checked_flag, checked_text
 from ak_guard.roster import CONFIRM_SECONDS as CONFIRM_SECONDS  # noqa: PLC0414  # it belongs to `confirm`
 from ak_guard.settings import configured, group_list
-from ak_guard.usage.summaries import DAY, Period
+from ak_guard.usage.summaries import Period
 from ak_guard.versions import version_of
 
 if TYPE_CHECKING:

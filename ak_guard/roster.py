@@ -20,7 +20,7 @@ from ak_guard.listing import (
     read_cursor,
     standing,
 )
-from ak_guard.usage.summaries import DAY
+from ak_guard.notation import DAY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -86,13 +86,11 @@ class Desk:
 
         async def opened() -> T:
             async with manager:
+                if missing:
+                    self.note(f"made the database {missing}")
                 return await work(manager)
 
-        try:
-            return asyncio.run(opened())
-        finally:
-            if missing and missing.exists():
-                self.note(f"made the database {missing}")
+        return asyncio.run(opened())
 
     def answer(self, document: dict[str, Any], *shown: RenderableType) -> None:
         """Print the document for a script, or what is shown for people."""

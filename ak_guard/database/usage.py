@@ -14,10 +14,11 @@ from sqlalchemy import bindparam, case, delete, exists, func, insert, select
 from ak_guard.database.now import store_now
 from ak_guard.database.tables import last_used, usage, usage_batches, usage_days, usage_hours
 from ak_guard.errors import BackendError
+from ak_guard.notation import DAY
 from ak_guard.records import ADMITTED
 from ak_guard.usage.packing import Packing, Places, unpacked
 from ak_guard.usage.records import KeyUse, LastUsed
-from ak_guard.usage.summaries import DAY, Sum, UsageSummary, summary
+from ak_guard.usage.summaries import Sum, UsageSummary, summary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

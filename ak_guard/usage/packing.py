@@ -6,9 +6,8 @@ import json
 import zlib
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ak_guard.notation import MAX_AMOUNT
+from ak_guard.notation import DAY, HOUR, MAX_AMOUNT
 from ak_guard.usage.records import UNKNOWN, UsageRecord, bounded
-from ak_guard.usage.summaries import DAY, HOUR
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 from cachetools import LRUCache
 
+from ak_guard.notation import DAY
 from ak_guard.records import ADMITTED
 from ak_guard.usage.records import UNKNOWN, KeyUse, LastUsed, bounded
-from ak_guard.usage.summaries import DAY, sums_of
+from ak_guard.usage.summaries import sums_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

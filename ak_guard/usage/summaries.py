@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar
 
 from ak_guard.errors import InputError
+from ak_guard.notation import DAY, HOUR
 from ak_guard.records import ADMITTED
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ T = TypeVar("T")
 
 BucketName = Literal["hour", "day"]
 
-HOUR: Final = 3_600
-DAY: Final = 86_400
 
 _LENGTHS: Final[Mapping[str, int]] = {"hour": HOUR, "day": DAY}
 # What is told where nobody says since when.

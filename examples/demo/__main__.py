@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import signal
 import sys
 import tempfile
 import time
+from typing import TYPE_CHECKING
 
 from httpx2 import AsyncClient
 
@@ -25,6 +27,9 @@ from examples.demo.app import GROUPS, make_app
 from examples.demo.board import Board
 from examples.demo.server import listen, make_server, serving
 from examples.demo.stage import Stage, answer_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 MANAGED = "Keys are managed on the console page, with the command `ak-guard` and with KeyManager."
 
@@ -47,12 +52,20 @@ async def show(folder: str) -> int:
         for part in (credentials, rules, windows, lifecycle, edges):
             await part.show(stage)
         board.title(MANAGED)
-        async with serving(serve_app(KeyManager(f"sqlite:///{folder}/keys.db", groups=GROUPS))) as console:
+        async with _console(f"sqlite:///{folder}/keys.db") as console:
             page = await client.get(f"http://{console}/", follow_redirects=True)
             board.line(f"The console ran on http://{console}", answer_of(page), 200)
     print("\n`make serve` keeps both running, with a key to try and a token to sign in with.")
     print(f"{board.lines} lines, {board.wrong} wrong, {time.perf_counter() - started:.1f} s.")
     return 1 if board.wrong else 0
+
+
+@contextlib.asynccontextmanager
+async def _console(url: str) -> AsyncIterator[str]:
+    # What it shows is read from disk, which takes a moment.
+    app = await asyncio.to_thread(serve_app, KeyManager(url, groups=GROUPS))
+    async with serving(app) as address:
+        yield address
 
 
 async def serve(folder: str, port: int) -> None:
@@ -67,7 +80,7 @@ async def serve(folder: str, port: int) -> None:
     address = f"http://127.0.0.1:{listener.getsockname()[1]}"
     print(f"The example app runs on {address} until Ctrl-C. Ten calls a minute:\n")
     print(f"  curl -i -H 'Authorization: Bearer {issued.secret}' {address}/v1/whoami\n")
-    async with serving(serve_app(KeyManager(url, groups=GROUPS))) as console:
+    async with _console(url) as console:
         print(f"The console runs on http://{console}; this token signs in: {token.secret}\n")
         print(f"From another terminal, with `ak-guard`:\n\n  ak-guard keys list --db {url}\n", flush=True)
         await server.serve(sockets=[listener])

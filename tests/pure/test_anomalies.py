@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ak_guard.notation import HOUR
 from ak_guard.usage.anomalies import (
     KNOWN_NETWORKS,
     Anomaly,
@@ -14,7 +15,7 @@ from ak_guard.usage.anomalies import (
     whole_network,
 )
 from ak_guard.usage.records import UsageRecord
-from ak_guard.usage.summaries import HOUR, Period, summary, sums_of
+from ak_guard.usage.summaries import Period, summary, sums_of
 
 NOW = 1_800_014_400
 WEEK = 7 * 24 * HOUR

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from markupsafe import Markup
 
 from ak_guard.admin.console.gauges import Gauges, gauges_of, stopping
+from ak_guard.listing import states_of
 from ak_guard.usage.anomalies import network_of
 
 if TYPE_CHECKING:
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from ak_guard.listing import ListedKey
     from ak_guard.records import ApiKey
     from ak_guard.status import Status
-
-#: A key that ends within so many seconds is worth a second look.
-SOON_SECONDS: Final = 7 * 86_400
 
 _TAGS: Final = {"production": "prod", "staging": "staging", "development": "dev", "test": "dev"}
 
@@ -120,9 +118,7 @@ def is_rotating(listed: ListedKey, now: datetime) -> bool:
 
 def ends_soon(key: ApiKey, now: datetime) -> bool:
     """Whether a key that still works ends by itself within a week."""
-    if key.expires_at is None or not key.enabled:
-        return False
-    return 0 < (key.expires_at - now).total_seconds() < SOON_SECONDS
+    return "expiring" in states_of(key, now.timestamp())
 
 
 def expiry_words(listed: ListedKey, tongue: Tongue) -> Markup:
