@@ -14,6 +14,7 @@ from ak_guard.errors import (
     Unconfirmed,
 )
 from ak_guard.manager import Issued, KeyManager
+from ak_guard.metering import Meter, TokenUsage
 from ak_guard.middleware import ApiKeyMiddleware
 from ak_guard.records import Admission, ApiKey, Decision, Denial, Group, Limit
 
@@ -33,7 +34,9 @@ __all__ = [
     "Issued",
     "KeyManager",
     "Limit",
+    "Meter",
     "NotFound",
     "Repeated",
+    "TokenUsage",
     "Unconfirmed",
 ]
