@@ -233,7 +233,8 @@ class ApiKeyMiddleware:
                 if slot is not None:
                     out = in_slot(send, slot)
                     headers = fields_of_slot(subject, headers, slot.left) if self._ratelimit else None
-                if assembly.meter is not None and kind == "http" and case.denial is None:
+                # Who has paid nothing, on a free route or because report mode let him in, pays nothing afterwards.
+                if assembly.meter is not None and receipt.cost and kind == "http":
                     reading = Reading(assembly.meter, admission)
                     out = with_meter(out, reading)
                 if streams is None:

@@ -40,7 +40,7 @@ class Count:
         self._events += 1
         return self.document(data)
 
-    def document(self, text: bytes) -> bool:
+    def document(self, text: bytes | bytearray) -> bool:
         """Look for `usage` in JSON; whether it is there and is the last word."""
         # Most events of a stream hold none, and need not be read.
         found = _parsed(text) if _USAGE in text else {}
@@ -61,7 +61,7 @@ def _usage_of(document: Any) -> dict[str, Any]:
     return {name: value for name, value in usage.items() if value is not None} if isinstance(usage, dict) else {}
 
 
-def _parsed(text: bytes) -> dict[str, Any]:
+def _parsed(text: bytes | bytearray) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -29,7 +29,8 @@ class Meter:
         routes: units by route, written as in a `Group`. Of several that match the first one counts.
         default: units of a request that no route matches.
         tokens: True settles each answer to the tokens that it says it took, a unit each; a function of `TokenUsage`
-            weighs them. What the route costs is then the estimate that is taken first.
+            weighs them. What the route costs is then the estimate that is taken first. A route that costs 0 is free;
+            its answers are not read, because they may tell of what was paid before.
 
     A path that two readers could take for two places costs as much as the dearest of all these.
     """
@@ -61,7 +62,8 @@ class Meter:
         put(self, "tokens", tokens)
         put(self, "_prices", tuple((Routes([route]), units) for route, units in listed))
         put(self, "_dearest", max([default, *(units for _, units in listed)]))
-        self._try_out()
+        if tokens:
+            self._try_out()
 
     def __call__(self, scope: MutableMapping[str, Any]) -> int:
         route = route_of(scope)
@@ -81,7 +83,9 @@ class Meter:
             return None
 
     def _try_out(self) -> None:
-        """A function that answers with fractions would let every estimate stand; better that is said at once."""
+        """What would let every estimate stand is better said at once, such as a function that answers fractions."""
+        if not self._dearest:
+            raise InputError("cost", "tokens: no route costs anything, so all are free and no answer would be read")
         if callable(self.tokens):
             try:
                 _checked_units(self.tokens(_SAMPLE))

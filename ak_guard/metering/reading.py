@@ -104,19 +104,19 @@ class _JsonReader:
 
     def __init__(self, count: Count) -> None:
         self._count = count
-        self._body: list[bytes] = []
+        self._body = bytearray()
         self._size = 0
 
     def add(self, part: bytes) -> bool:
         self._size += len(part)
         if self._size <= MOST_BYTES:
-            self._body.append(part)
+            self._body += part
         else:
             self._body.clear()
         return False
 
     def end(self) -> None:
-        self._count.document(b"".join(self._body))
+        self._count.document(self._body)
 
 
 class _StreamReader:

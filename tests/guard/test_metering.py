@@ -194,6 +194,7 @@ def test_a_websocket_costs_what_its_route_says() -> None:
         ({"tokens": lambda used: used.output * 0.5}, "0.5"),
         ({"tokens": lambda used: -used.total}, "-6"),
         ({"tokens": lambda: 1}, "argument"),
+        ({"routes": {"POST *": 0}, "default": 0, "tokens": True}, "free"),
     ],
 )
 def test_a_meter_that_cannot_work_says_so_when_it_is_made(arguments: dict[str, Any], named: str) -> None:
@@ -446,6 +447,28 @@ async def test_a_function_that_fails_later_leaves_the_answer_and_the_estimate_al
     assert await guarded.call() == ESTIMATE
     assert guarded.body == TOLD
     assert "cost: the function of the tokens failed" in caplog.text
+
+
+async def test_a_route_that_is_free_stays_free_whatever_its_answer_tells() -> None:
+    # To ask for an answer once more is not to have it made once more.
+    guarded = Guarded(Answers([TOLD]), Meter({"GET *": 0}, default=ESTIMATE, tokens=True))
+    assert [await guarded.call(method=method) for method in ("POST", "GET", "GET")] == [10, 10, 10]
+
+
+async def test_a_key_that_is_disabled_pays_for_what_its_stream_has_told() -> None:
+    class Waits(Answers):
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            for message in self.messages[:-1]:
+                await send(message)
+            told.set()
+            await asyncio.Event().wait()
+
+    told = asyncio.Event()
+    guarded = Guarded(Waits([chunk("one"), chunk("two"), chunk("three")], EVENTS), Meter(tokens=True))
+    call = asyncio.create_task(guarded.call())
+    await told.wait()
+    await guarded.keys.disable(guarded._issued.key.id)
+    assert await asyncio.wait_for(call, 8) == 3
 
 
 async def test_without_tokens_only_the_route_counts() -> None:
