@@ -60,6 +60,7 @@ _RESPONSES_EVENTS: list[tuple[str, dict[str, Any]]] = [
     ("response.completed", {"response": {"usage": RESPONSES}}),
 ]
 RESPONSES_STREAM = "".join(event({"type": kind, **more}, kind) for kind, more in _RESPONSES_EVENTS)
+LINES_STREAM = 'data: {"usage":\ndata:{"total_tokens":\nid: 1\ndata: 10}}\n\n'
 _START: dict[str, Any] = {"type": "message", "usage": {**ANTHROPIC, "output_tokens": 1}}
 ANTHROPIC_BEGINS = event({"type": "message_start", "message": _START}, "message_start") + "".join(
     event({"type": "content_block_delta", "delta": {"type": "text_delta", "text": word}}) for word in ("one", "two")
@@ -238,7 +239,9 @@ async def test_an_answer_costs_the_tokens_that_it_tells(usage: dict[str, Any], u
 
 
 @pytest.mark.parametrize(
-    ("stream", "used"), [(CHAT_STREAM, 10), (RESPONSES_STREAM, 10), (ANTHROPIC_STREAM, 130)], ids=["c", "r", "a"]
+    ("stream", "used"),
+    [(CHAT_STREAM, 10), (RESPONSES_STREAM, 10), (ANTHROPIC_STREAM, 130), (LINES_STREAM, 10)],
+    ids=["chat", "responses", "messages", "lines"],
 )
 @hypothesis_settings(max_examples=60, deadline=None)
 @given(data=st.data())
@@ -249,6 +252,13 @@ def test_a_stream_costs_the_same_wherever_its_bytes_are_cut(data: st.DataObject,
     guarded = Guarded(Answers(parts, EVENTS))
     assert asyncio.run(guarded.call()) == used
     assert guarded.body == text
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize(("stream", "used"), [(LINES_STREAM, 10), (ANTHROPIC_STREAM, 130)], ids=["lines", "messages"])
+async def test_a_stream_may_come_byte_by_byte(stream: str, used: int, line_end: str) -> None:
+    text = stream.replace("\n", line_end).encode()
+    assert await Guarded(Answers([text[at : at + 1] for at in range(len(text))], EVENTS)).call() == used
 
 
 @pytest.mark.parametrize("kind", [JSON, "application/json; charset=utf-8", "application/vnd.chat+json", EVENTS])
@@ -341,8 +351,11 @@ async def test_a_body_as_large_as_is_read_is_settled() -> None:
 
 async def test_an_event_that_is_too_large_is_passed_over_and_the_next_one_is_read() -> None:
     large = b'data: {"usage": {"total_tokens": 1}, "image": "' + b"x" * 2**20
-    parts: list[str | bytes] = [large[:3], large[3:-9], large[-9:], b'"}\n', b"da", b"ta: {}\n\n", chunk(usage=CHAT)]
-    assert await Guarded(Answers(parts, EVENTS)).call() == 10
+    parts: list[str | bytes] = [large[:3], large[3:-9], large[-9:], b'"}\n', b"da", b"ta: {}\n\n"]
+    assert await Guarded(Answers([*parts, chunk(usage=CHAT)], EVENTS)).call() == 10
+    # It counts as an event like any other, no matter which of its lines is too large.
+    unread = [*parts, large[:3], large[3:], b"\n\n", chunk("more")]
+    assert await Guarded(Answers(unread, EVENTS), Meter(tokens=True)).call() == 3
 
 
 @pytest.mark.parametrize(("estimate", "used"), [(1, 4), (50, 50)])
