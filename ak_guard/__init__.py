@@ -15,6 +15,7 @@ from ak_guard.errors import (
     Unconfirmed,
 )
 from ak_guard.manager import Issued, KeyManager
+from ak_guard.metering import Meter, TokenUsage
 from ak_guard.middleware import ApiKeyMiddleware
 from ak_guard.records import Admission, ApiKey, Decision, Denial, Group, Limit
 
@@ -35,7 +36,9 @@ __all__ = [
     "KeyManager",
     "Limit",
     "LocksOut",
+    "Meter",
     "NotFound",
     "Repeated",
+    "TokenUsage",
     "Unconfirmed",
 ]

@@ -19,6 +19,7 @@ from ak_guard.extract import KeyFinder
 from ak_guard.floods import FailureLimit
 from ak_guard.guard import Guard
 from ak_guard.holder import Holder
+from ak_guard.metering import Meter
 from ak_guard.paths import PublicPaths
 from ak_guard.records import Limit
 from ak_guard.replies import Replies
@@ -40,8 +41,8 @@ log: Final = logging.getLogger("ak_guard")
 class Assembly:
     """Everything a door needs. `owned` are the stores that this middleware opened itself.
 
-    `streams` is None where running streams are left alone, `recorder` where nothing is recorded, and `holder` where
-    nobody may look at his own key.
+    `streams` is None where running streams are left alone, `recorder` where nothing is recorded, `holder` where nobody
+    may look at his own key, and `meter` where answers are not read for what they cost.
     """
 
     guard: Guard
@@ -53,6 +54,7 @@ class Assembly:
     streams: OpenStreams | None
     recorder: Recorder | None
     holder: Holder | None
+    meter: Meter | None
     owned: tuple[MultiWindowSupport, ...]
 
     async def start(self) -> str | None:
@@ -151,6 +153,7 @@ def assemble(options: Options) -> Assembly:
         streams,
         _recorder(options, backend),
         holder,
+        options.cost if isinstance(options.cost, Meter) and options.cost.tokens else None,
         owned,
     )
 

@@ -15,9 +15,10 @@ from ak_guard.errors import AkGuardError, BudgetError, ConfigurationError, Input
 from ak_guard.guard import misconfigured
 from ak_guard.integrations.starlette_auth import show_nobody
 from ak_guard.lifespan import Lifespan
+from ak_guard.metering.reading import Reading
 from ak_guard.records import Admission
 from ak_guard.replies import BUDGET_CODES, Replies
-from ak_guard.sending import in_slot, until_cut, with_headers, with_socket, with_status, with_streams
+from ak_guard.sending import in_slot, until_cut, with_headers, with_meter, with_socket, with_status, with_streams
 from ak_guard.settings import Options, completed_from_outside
 from ak_guard.shown import Shown, fields_of_refusal, fields_of_slot
 
@@ -65,7 +66,7 @@ class ApiKeyMiddleware:
         allow_ips: only these addresses and networks may call, judged before any look-up.
         deny_ips: these may not; deny wins.
         trusted_proxies: networks whose `X-Forwarded-For` is believed.
-        cost: units per request, or a function of the scope that says so.
+        cost: units per request, a function of the scope that says so, or a `Meter`.
         mode: `report` decides, counts (`would_refuse`) and logs, and refuses nothing.
         quota_status: the status of a used-up quota: 429, 402 or 403.
         failure_limit: unknown keys per address (IPv6: per /64); None for no limit.
@@ -215,6 +216,7 @@ class ApiKeyMiddleware:
                 return
             receipt: Receipt = admission.receipt
             slot = receipt.slot
+            reading = None
             try:
                 if case.denial is None:
                     # What report mode lets in has paid for nothing: a guard inside judges it anew.
@@ -231,6 +233,10 @@ class ApiKeyMiddleware:
                 if slot is not None:
                     out = in_slot(send, slot)
                     headers = fields_of_slot(subject, headers, slot.left) if self._ratelimit else None
+                # Who has paid nothing, on a free route or because report mode let him in, pays nothing afterwards.
+                if assembly.meter is not None and receipt.cost and kind == "http":
+                    reading = Reading(assembly.meter, admission)
+                    out = with_meter(out, reading)
                 if streams is None:
                     if recorder is not None:
                         inner = with_status(out, headers, case)
@@ -248,6 +254,8 @@ class ApiKeyMiddleware:
                 if case.stream is not None:
                     await case.stream.ended()
             finally:
+                if reading is not None:
+                    reading.end()
                 receipt.closed = True
                 if slot is not None:
                     slot.leave()

@@ -185,7 +185,7 @@ class Group:
     ) -> None:
         put = object.__setattr__
         put(self, "name", checked_text("name", name))
-        put(self, "routes", _routes(routes))
+        put(self, "routes", checked_routes("routes", routes))
         put(self, "limits", parse_limits(limits))
         put(self, "shared_limits", parse_limits(shared_limits, "shared_limits"))
         put(self, "multiplier", _multiplier(multiplier))
@@ -300,17 +300,16 @@ def checked_flag(field: str, value: object) -> bool:
     return value
 
 
-def _routes(routes: Iterable[str]) -> tuple[str, ...]:
-    for route in (kept := listed("routes", routes, "/v1/models")):
+def checked_routes(field: str, routes: Iterable[str]) -> tuple[str, ...]:
+    """Return `routes` as a tuple; raises `InputError` naming `field` and what is no route."""
+    for route in (kept := listed(field, routes, "/v1/models")):
         if not isinstance(route, str):
-            raise InputError("routes", f"{route!r} is no route; write '/v1/models', 'POST /v1/chat/*' or '*'")
+            raise InputError(field, f"{route!r} is no route; write '/v1/models', 'POST /v1/chat/*' or '*'")
         method, _, path = route.rpartition(" ")
         if not (path == "*" or path.startswith("/")) or (method and not method.isalpha()):
-            raise InputError("routes", f"{route!r} is no route; write '/v1/models', 'POST /v1/chat/*' or '*'")
+            raise InputError(field, f"{route!r} is no route; write '/v1/models', 'POST /v1/chat/*' or '*'")
         if any("*" in part and part != "*" for part in path.rstrip("*").split("/")):
-            raise InputError(
-                "routes", f"{route!r}: a * within a path stands for one whole segment, such as /v1/*/status"
-            )
+            raise InputError(field, f"{route!r}: a * within a path stands for one whole segment, such as /v1/*/status")
     return kept
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ak_guard.budgets.slots import Slot
     from ak_guard.cutting import OpenStream
     from ak_guard.guard import Case
+    from ak_guard.metering.reading import Reading
     from ak_guard.ratelimit_fields import Headers
     from ak_guard.streams import OpenStreams
 
@@ -65,6 +66,16 @@ def in_slot(send: Send, slot: Slot) -> Send:
             slot.leave()
 
     return send_in_slot
+
+
+def with_meter(send: Send, reading: Reading) -> Send:
+    """Let `reading` see what the app sends, on its way and as it is."""
+
+    def send_with_meter(message: Message) -> Awaitable[None]:
+        reading.see(message)
+        return send(message)
+
+    return send_with_meter
 
 
 def with_streams(send: Send, headers: Headers | None, streams: OpenStreams, case: Case) -> Send:

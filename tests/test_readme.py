@@ -29,7 +29,7 @@ from ak_guard.replies import TABLE
 from ak_guard.settings.catalogue import CATALOGUE, variable
 from ak_guard.settings.values import from_table, from_text
 from ak_guard.testing import ready_key
-from tests.support import bearer
+from tests.support import bearer, client_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -259,6 +259,21 @@ def test_a_charge_comes_on_top_of_the_cost_that_was_paid(read: Reader, limits: l
     secret = asyncio.run(_issue(read.folder, limits=limits))
     with contextlib.chdir(read.folder), TestClient(read.apps["Limits"]) as client:
         assert client.get("/chat", headers=bearer(secret)).text == told
+
+
+def test_a_metered_answer_costs_what_it_says(read: Reader) -> None:
+    async def used() -> int | None:
+        async with KeyManager(f"sqlite:///{read.folder}/keys.db") as keys:
+            issued = await keys.create("dev-local", quota=100)
+            async with client_for(read.apps["Tokens"]) as client:
+                for _ in range(3):
+                    await client.post("/v1/chat/completions", headers=bearer(issued.secret))
+            status = (await keys.status(issued.key.id)).quota
+            return None if status is None else status.used
+
+    with contextlib.chdir(read.folder):
+        # The third one finds less left than its route costs.
+        assert asyncio.run(used()) == 84
 
 
 def test_a_manager_of_the_same_process_shares_the_keys_of_the_app(read: Reader) -> None:

@@ -63,7 +63,7 @@ def check(options: Options) -> None:
         "mode": (options.mode, options.mode in ("enforce", "report"), "enforce or report"),
         "quota_status": (options.quota_status, options.quota_status in (429, 402, 403), "429, 402 or 403"),
         "on_unavailable": (options.on_unavailable, options.on_unavailable in ("refuse", "allow"), "refuse or allow"),
-        "cost": (options.cost, _is_cost(options.cost), "a whole number from 0 up, or a function of the scope"),
+        "cost": (options.cost, _is_cost(options.cost), "a whole number from 0 up, a function of the scope, or a Meter"),
         "cache_size": (options.cache_size, _is_number(options.cache_size, int, 1), "a whole number from 1 up"),
         "cache_ttl": (options.cache_ttl, _is_number(options.cache_ttl, float, 0, LEAP_YEAR), _SECONDS),
         "stale_if_error": (options.stale_if_error, _is_number(options.stale_if_error, float, 0, LEAP_YEAR), _SECONDS),

@@ -84,6 +84,7 @@ class Service:
     backend: MemoryBackend = field(default_factory=MemoryBackend)
     secrets: dict[str, str] = field(default_factory=dict)
     calls: int = 0
+    cost: Any = _cost
 
     def __post_init__(self) -> None:
         methods = ["GET", "POST"]
@@ -94,7 +95,7 @@ class Service:
                 Route("/v1/models", _models),
             ]
         )
-        self._guarded = ApiKeyMiddleware(app, backend=self.backend, cost=_cost)
+        self._guarded = ApiKeyMiddleware(app, backend=self.backend, cost=self.cost)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.calls += scope["type"] == "http"
