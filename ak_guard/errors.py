@@ -55,7 +55,7 @@ class LocksOut(InputError):
         super().__init__(
             field, f"would lock out {addresses[0]}{more}, admitted within the last days, and was not forced"
         )
-        self.addresses = tuple(addresses)
+        self.addresses: tuple[str, ...] = tuple(addresses)
 
     def __reduce__(self) -> tuple[Callable[..., LocksOut], tuple[str, tuple[str, ...]]]:
         return type(self), (self.field, self.addresses)

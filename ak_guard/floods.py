@@ -141,8 +141,8 @@ class Lookups:
     __slots__ = ("_ended", "count", "waiting")
 
     def __init__(self) -> None:
-        self.count = 0
-        self.waiting = 0
+        self.count: int = 0
+        self.waiting: int = 0
         self._ended: asyncio.Future[None] | None = None
 
     async def next_end(self) -> None:
