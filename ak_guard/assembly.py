@@ -42,7 +42,7 @@ class Assembly:
     """Everything a door needs. `owned` are the stores that this middleware opened itself.
 
     `streams` is None where running streams are left alone, `recorder` where nothing is recorded, `holder` where nobody
-    may look at his own key, and `meter` where answers are not read for what they cost.
+    may look at their own key, and `meter` where answers are not read for what they cost.
     """
 
     guard: Guard

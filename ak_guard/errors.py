@@ -35,7 +35,7 @@ class InputError(AkGuardError, ValueError):
     """A value given by a person is wrong.
 
     `field` is the name of the argument, `problem` what is wrong with it. The text joins both.
-    Neither ever holds a secret.
+    Neither holds the text of a key that was recognised as one.
     """
 
     def __init__(self, field: str, problem: str) -> None:

@@ -40,7 +40,7 @@ class FailureLimit:
     Only keys that nobody holds count, and look-ups that the caller did not wait for. Addresses that are unknown,
     loopback or private may stand for many callers, so they are never throttled. Each address has a cap on look-ups at a
     time; the shared ones have one between them. No address has more under way than may still fail, so that many at once
-    are no way round the limit: who comes then waits for his turn. With `delays` refusals wait as well where there are
+    are no way round the limit: who comes then waits for a turn. With `delays` refusals wait as well where there are
     many; `monotonic` is what that is measured by, in seconds.
     """
 

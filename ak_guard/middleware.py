@@ -67,7 +67,7 @@ class ApiKeyMiddleware:
         deny_ips: these may not; deny wins.
         trusted_proxies: networks whose `X-Forwarded-For` is believed.
         cost: units per request, a function of the scope that says so, or a `Meter`.
-        mode: `report` decides, counts (`would_refuse`) and logs, and refuses nothing.
+        mode: `enforce`, or `report`: decide, count (`would_refuse`) and log, but refuse nothing.
         quota_status: the status of a used-up quota: 429, 402 or 403.
         failure_limit: unknown keys per address (IPv6: per /64); None for no limit.
         stale_if_error: seconds for which a known key goes on while the backend is down.
@@ -233,7 +233,7 @@ class ApiKeyMiddleware:
                 if slot is not None:
                     out = in_slot(send, slot)
                     headers = fields_of_slot(subject, headers, slot.left) if self._ratelimit else None
-                # Who has paid nothing, on a free route or because report mode let him in, pays nothing afterwards.
+                # Who has paid nothing, on a free route or because report mode let them in, pays nothing afterwards.
                 if assembly.meter is not None and receipt.cost and kind == "http":
                     reading = Reading(assembly.meter, admission)
                     out = with_meter(out, reading)
@@ -282,7 +282,7 @@ class ApiKeyMiddleware:
     async def _tell_holder(
         self, assembly: Assembly, holder: Holder, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """Who asks what his key may spend is charged for nothing, and refused in report mode, too."""
+        """Who asks what their key may spend is charged for nothing, and refused in report mode, too."""
         case = await assembly.guard.identify(scope)
         self._look_for_canary(case)
         if self._on_decision is not None:

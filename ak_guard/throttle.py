@@ -1,4 +1,4 @@
-"""Who tried too many unknown keys: what may still be looked up for him, and how often he is told no."""
+"""Who tried too many unknown keys: what may still be looked up for them, and how often they are told no."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST_SECONDS: Final = 0.5
 
 
 class Line:
-    """Refusals that wait for their turn, so that whoever floods keeps his own connections busy and not the service.
+    """Refusals that wait for their turn, so that whoever floods keeps their own connections busy and not the service.
 
     So many `at_once` are in time, and as many a second after that. Who calls one after the other never waits.
     """

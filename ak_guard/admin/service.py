@@ -30,7 +30,7 @@ from ak_guard.manager import KeyManager
 _PACKAGE: Final = version("ak_guard")
 _HEALTH: Final = "/v1/healthz"
 _OPENAPI: Final = "/v1/openapi.json"
-# Anybody may ask whether the service is well, and as often as he likes.
+# Anybody may ask whether the service is well, and as often as they like.
 _SEEN_SECONDS: Final = 1.0
 _BEARER: Final = HTTPBearer(auto_error=False, scheme_name="service token")
 _ERRORS: Final = documented(

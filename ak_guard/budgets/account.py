@@ -79,7 +79,7 @@ class Account:
     def spend(self, asks: Sequence[Ask], now: float, *, waited: bool = False) -> Grant | Shortfall | None:
         """Take from what is held; refuse what the store refused a moment ago; None where it must be asked.
 
-        For who `waited` the answer has just come: its time may be short, but it was meant for him.
+        For those who `waited` the answer has just come: its time may be short, but it was meant for them.
         """
         self.used_at = self._clock()
         purse = self.purse

@@ -235,7 +235,7 @@ class SpendsAtOnce(MultiWindowSupport):
     def spend(self, subject: str, asks: Sequence[Ask], *, now: float, waited: bool = False) -> Grant | Shortfall | None:
         """Take what is needed from every window or from none; None where `refill` must be awaited first.
 
-        Who `waited` for that goes before those who come now.
+        Those who `waited` for that go before those who come now.
         """
 
     @abstractmethod

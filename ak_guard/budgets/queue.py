@@ -32,7 +32,7 @@ _UNSURE: Final = 8
 
 @dataclass(slots=True, eq=False)
 class Op:
-    """One thing that somebody waits for. `slots` None means all of a subject's."""
+    """One thing that somebody waits for. `slots` None means all slots of the subject."""
 
     kind: str
     subject: str = ""

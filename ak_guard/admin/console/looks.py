@@ -43,7 +43,7 @@ async def looks(
         ending += await _called_canaries(visit, groups)
     # The soonest first; of a key that stands on the page too, its row knows more.
     found = {look.key_id: look for row in (*ending, *rows) if (look := worth_a_look(row, visit))}
-    # Whoever has a key that he should not have is worse than one that stops.
+    # Whoever has a key that they should not have is worse than one that stops.
     gravest_first = sorted(found.values(), key=lambda look: (look.icon not in _ALARMS, look.kind != "bad"))
     idle = [unused_look(listed, visit) for listed in unused if listed.key.id not in found]
     # What will stop by itself presses more than what could go; but one line is left for that.
