@@ -174,7 +174,7 @@ class Guard:
         return case
 
     async def identify(self, scope: Scope) -> Case:
-        """Whose key is it, and may they be told of it from here? Expiry and budgets do not matter; nothing is charged."""
+        """Whose key is it, and may they be told of it from here? Expiry and budgets do not matter, nothing is taken."""
         case = Case(self._clock(), self._clients.client_of(scope))
         key = self._finder.find(scope)
         if isinstance(key, Denial):
