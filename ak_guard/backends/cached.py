@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import threading
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
@@ -23,24 +24,32 @@ if TYPE_CHECKING:
 #: A miss is remembered for so long at most: a key that was just created must work soon.
 MISS_SECONDS: Final = 5.0
 
-# While the backend is away, one request asks it anew so often; the others do not wait for an answer that fails to come.
+# A key whose look-up failed is asked about anew by one request so often; the others do not wait for what may not come.
 _AGAIN_SECONDS: Final = 1.0
 
-_AWAY: Final = "keys cannot be looked up"
+log: Final = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 
 class Entry(Generic[T]):
-    """What a look-up said and when; `value` is None where nobody holds the key."""
+    """What a look-up said and when; `value` is None where nobody holds the key.
 
-    __slots__ = ("asked_at", "found", "fresh_until", "value")
+    `tried_at` is when it was asked for again in vain.
+    """
+
+    __slots__ = ("asked_at", "found", "fresh_until", "tried_at", "value")
 
     def __init__(self, value: T | None, found: Found | None, asked_at: float, fresh_until: float) -> None:
         self.value: T | None = value
         self.found: Found | None = found
         self.asked_at: float = asked_at
         self.fresh_until: float = fresh_until
+        self.tried_at: float = -math.inf
+
+    @property
+    def is_failing(self) -> bool:
+        return self.tried_at > -math.inf
 
     @property
     def key_id(self) -> str | None:
@@ -97,7 +106,7 @@ class CachedLookup(Generic[T]):
     `on_change` is told of each change after it counts here.
 
     While the backend is down, a key that it knew goes on for `stale_if_error` seconds after the last good answer. Only
-    one request a second then waits to see whether it is back.
+    one request a second with this key then waits to see whether it is back.
     Keys are known here by digest only.
     """
 
@@ -122,8 +131,6 @@ class CachedLookup(Generic[T]):
         self._flights: PerLoop[dict[tuple[bytes, int], asyncio.Future[Entry[T]] | None]] = PerLoop(dict)
         self._changes = 0
         self._outage = Outage("keys can be looked up again")
-        # When somebody last asked about a key that could go on without an answer.
-        self._asked_at = -math.inf
         # One process may serve from several event loops, each in a thread of its own.
         self._lock = threading.Lock()
         self._unwatch: Callable[[], None] | None = None
@@ -143,10 +150,7 @@ class CachedLookup(Generic[T]):
 
     def is_strange(self, digest: bytes) -> bool:
         """Whether this key may be anybody's invention: it was never known here, and nobody is asking about it now."""
-        if digest in self._entries:
-            return False
-        flights = self._flights.get()
-        return not flights or (digest, self._changes) not in flights
+        return digest not in self._entries and not self._is_asking(digest)
 
     async def resolve(self, digest: bytes, now: float) -> Entry[T]:
         """Ask the backend, unless somebody is asking for the same key already: then wait for that answer.
@@ -154,19 +158,24 @@ class CachedLookup(Generic[T]):
         Raises `BackendError` when it cannot be reached and what is remembered is too old.
         """
         known = self._entries[digest]
-        if known is not None and self._may_go_on(known, now):
-            if not self._outage.over and self._asked_at <= now < self._asked_at + _AGAIN_SECONDS:
+        # Each key for itself: one that cannot be read says nothing of the others, which may have been changed.
+        if known is not None and known.is_failing and self._may_go_on(known, now):
+            if self._is_asking(digest) or known.tried_at <= now < known.tried_at + _AGAIN_SECONDS:
                 return known
-            # Said before the answer comes, which may take longer than the others should wait.
-            self._asked_at = now
+            known.tried_at = now
         try:
             return await self._fly(digest, now)
         except BackendError as error:
             entry = self._entries[digest]
             if entry is None or not self._may_go_on(entry, now):
                 raise
-            self._outage.began(_AWAY, error)
+            entry.tried_at = now
+            self._outage.began("keys cannot be looked up", error)
             return entry
+
+    def _is_asking(self, digest: bytes) -> bool:
+        flights = self._flights.get()
+        return bool(flights) and (digest, self._changes) in flights
 
     def _may_go_on(self, entry: Entry[T], now: float) -> bool:
         return 0 <= now - entry.asked_at < self._stale
@@ -211,10 +220,10 @@ class CachedLookup(Generic[T]):
         except Exception as error:
             # Somebody else's backend failed in its own way: that too is an outage and not a reason to answer 500. Only
             # the kind of error is told: its text may hold the digest.
-            failure = BackendError(f"{type(self._lookup).__name__} failed with {type(error).__name__}")
-            self._outage.began(_AWAY, failure)
-            raise failure from error
-        self._outage.ended()
+            log.error("the key backend %s failed with %s", type(self._lookup).__name__, type(error).__name__)
+            raise BackendError("the key backend failed") from error
+        if (known := self._entries[digest]) is not None and known.is_failing:
+            self._outage.ended()
         ttl = min(self._ttl, MISS_SECONDS) if found is None else self._ttl
         entry = Entry(value, found, now, now + ttl)
         with self._lock:
