@@ -205,22 +205,28 @@ class Guard:
             return checks.unknown_key()
         if (denial := self._service.check(case.client)) is not None:
             return denial
-        if entry is not None:
-            repeated = self._floods.repeated(case.client, case.now)
-            return checks.unknown_key() if repeated is None else await self._floods.refused(case.client, repeated)
-
-        # Whoever joins a question asks nothing himself, and a key that was known may be asked about again.
-        stranger = self._known.is_strange(digest)
-        attempt = self._floods.attempt(case.client, case.now) if stranger else nullcontext()
-        if isinstance(attempt, Denial):
-            return await self._floods.refused(case.client, attempt)
-        if isinstance(attempt, Lookups):
-            await attempt.next_end()
+        while entry is None:
+            found = await self._look_up(digest, case)
+            if not isinstance(found, Lookups):
+                return found
+            await found.next_end()
             case.now = self._clock()
             # Meanwhile somebody may have asked about the same key.
             entry = self._known.get(digest, case.now)
-            known = None if entry is None else entry.value
-            return known or await self._resolve(key, digest, entry, case)
+        if entry.value is not None:
+            return entry.value
+        repeated = self._floods.repeated(case.client, case.now)
+        return checks.unknown_key() if repeated is None else await self._floods.refused(case.client, repeated)
+
+    async def _look_up(self, digest: bytes, case: Case) -> Subject | Denial | Lookups:
+        """Ask the backend, or say for which look-ups of the same address it must be waited first."""
+        # Whoever joins a question asks nothing more, and a key that was known may be asked about again.
+        stranger = self._known.is_strange(digest)
+        attempt = self._floods.attempt(case.client, case.now) if stranger else nullcontext()
+        if isinstance(attempt, Lookups):
+            return attempt
+        if isinstance(attempt, Denial):
+            return await self._floods.refused(case.client, attempt)
         try:
             with attempt:
                 found = (await self._known.resolve(digest, case.now)).value

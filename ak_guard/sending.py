@@ -72,6 +72,9 @@ def with_meter(send: Send, reading: Reading) -> Send:
     """Let `reading` see what the app sends, on its way and as it is."""
 
     def send_with_meter(message: Message) -> Awaitable[None]:
+        if message["type"] == "http.response.start" and not isinstance(message.get("headers", ()), list | tuple):
+            # Some can be read only once.
+            message = {**message, "headers": [*message["headers"]]}
         reading.see(message)
         return send(message)
 

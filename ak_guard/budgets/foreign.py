@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import TYPE_CHECKING, Any
+import threading
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from limits.aio.storage import SlidingWindowCounterSupport, Storage
 from limits.errors import StorageError
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping, Sequence
 
     from ak_guard.budgets.windows import Window
+
+
+class _Owed(NamedTuple):
+    subject: str
+    units: int
+    now: float
 
 
 class ForeignStorage(MultiWindowSupport):
@@ -36,8 +43,11 @@ class ForeignStorage(MultiWindowSupport):
                 "or a URI such as async+redis://localhost:6379"
             )
         self._storage = storage
-        self._unposted: list[tuple[str, Change, float]] = []
+        # What was settled and is to be counted, by window and its name in the storage, in order.
+        self._unposted: dict[tuple[Window, str], _Owed] = {}
+        self._lock = threading.Lock()
         self._posting = PerLoop(asyncio.Lock)
+        self._failures = 0
 
     @property
     def promise(self) -> Promise:
@@ -81,19 +91,37 @@ class ForeignStorage(MultiWindowSupport):
                     await self._ask(self._storage.clear(key))
 
     def settle(self, subject: str, changes: Sequence[Change], *, now: float) -> None:
-        self._unposted += [(subject, change, now) for change in changes if change.units > 0]
+        for change in changes:
+            if change.units > 0:
+                self._owe(change.window, _Owed(subject, change.units, now))
 
     async def flush(self) -> None:
+        failures = self._failures
         # One at a time, so that who comes second does not go before what the first one counts.
         async with self._posting.get():
+            if self._failures != failures:
+                # Tried once more it would fail as late once more, for each who waits.
+                raise BudgetError(f"the limits storage {type(self._storage).__name__} failed")
             while self._unposted:
                 # Taken out first: a flush of another event loop does not count it as well.
-                owed = subject, settled, now = self._unposted.pop(0)
+                with self._lock:
+                    at = next(iter(self._unposted), None)
+                    owed = None if at is None else self._unposted.pop(at)
+                if at is None or owed is None:
+                    return
                 try:
-                    await self._hit(subject, settled.window, settled.units, now)
-                except BaseException:
-                    self._unposted.insert(0, owed)
+                    await self._hit(owed.subject, at[0], owed.units, owed.now)
+                except BaseException as error:
+                    self._owe(at[0], owed)
+                    self._failures += isinstance(error, BudgetError)
                     raise
+
+    def _owe(self, window: Window, owed: _Owed) -> None:
+        """A stream may be charged very often while it goes on: what goes to one window is counted in one step."""
+        at = (window, self._key(owed.subject, window, owed.now))
+        with self._lock:
+            before = self._unposted.get(at)
+            self._unposted[at] = owed if before is None else owed._replace(units=owed.units + before.units)
 
     @property
     def _sliding(self) -> SlidingWindowCounterSupport:

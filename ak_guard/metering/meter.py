@@ -67,8 +67,12 @@ class Meter:
 
     def __call__(self, scope: MutableMapping[str, Any]) -> int:
         route = route_of(scope)
-        if is_odd(app_path(route.path, route.root_path), route.raw_path):
+        # What no list of routes lets in has a price here, so whatever an app may take for another route is dear: a path
+        # that is decoded once more, and a method that is written in another case.
+        path = app_path(route.path, route.root_path)
+        if "%" in path or is_odd(path, route.raw_path):
             return self._dearest
+        route = route._replace(method=route.method.upper())
         return next((units for routes, units in self._prices if routes.allow(route)), self.default)
 
     def units(self, usage: TokenUsage) -> int | None:

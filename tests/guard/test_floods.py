@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ak_guard import ApiKeyMiddleware, KeyManager
+from ak_guard import ApiKeyMiddleware, BackendError, KeyManager
 from ak_guard.backends import Found, MemoryBackend
 from ak_guard.floods import MAX_LOOKUPS
 from ak_guard.keys import mint
@@ -16,6 +16,7 @@ from tests.support import bearer, client_for, echo_app
 
 if TYPE_CHECKING:
     from httpx2 import AsyncClient
+    from starlette.types import Message
 
     from ak_guard.testing import ManualClock
 
@@ -275,6 +276,33 @@ async def test_who_goes_away_while_he_waits_keeps_nobody_waiting(backend: Counti
         backend.gate.set()
         assert await first == ["admitted"]
         assert await third == ["admitted"]
+
+
+async def test_whoever_waits_for_a_turn_very_often_is_answered_in_the_end(clock: ManualClock) -> None:
+    class Away(MemoryBackend):
+        async def find(self, digest: bytes) -> Found | None:
+            await asyncio.sleep(0.0005)
+            raise BackendError("away")
+
+    app = ApiKeyMiddleware(echo_app(), backend=Away(), clock=clock, failure_limit="1/minute")
+    statuses: list[int] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    async def asks_on() -> None:
+        # Each asks anew at once, before those who wait are told that there is a place.
+        while len(statuses) < 1_500:
+            headers = [(b"x-api-key", mint().encode())]
+            scope = {"type": "http", "method": "GET", "path": "/", "headers": headers, "client": ("203.0.113.10", 1)}
+            await app(scope, receive, send)
+
+    await asyncio.gather(*(asks_on() for _ in range(20)))
+    assert set(statuses) == {503}
 
 
 async def test_without_a_failure_limit_nothing_is_throttled(backend: CountingBackend, clock: ManualClock) -> None:

@@ -156,6 +156,9 @@ TABLE = Meter({"POST /v1/chat/*": 50, "/v1/*/status": 2, "GET *": 0, "/v1/chat/c
         ("GET", "/v1//chat/completions", 50),
         ("POST", "/v1/x/../chat/completions", 50),
         ("POST", "/v1/x;/chat", 50),
+        ("POST", "/v1/%63hat/completions", 50),
+        # Some apps take any case of a method, and some servers hand it on as it was sent.
+        ("post", "/v1/chat/completions", 50),
     ],
 )
 async def test_a_route_costs_what_the_first_line_that_matches_says(method: str, path: str, cost: int) -> None:
@@ -321,6 +324,17 @@ async def test_garbage_is_handed_on_and_keeps_the_estimate(body: bytes, caplog: 
         assert await guarded.call() == ESTIMATE
         assert guarded.body == sent
     assert [record for record in caplog.records if record.levelno > logging.DEBUG] == []
+
+
+async def test_headers_that_can_be_read_only_once_are_handed_on() -> None:
+    async def app(_: Scope, __: Receive, send: Send) -> None:
+        headers = (pair for pair in [(b"content-type", b"application/json"), (b"x-more", b"1")])
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": json.dumps({"usage": CHAT}).encode()})
+
+    guarded = Guarded(app)
+    assert await guarded.call() == 10
+    assert [name for name, _ in guarded.sent[0]["headers"]] == [b"content-type", b"x-more"]
 
 
 TOLD = json.dumps({"usage": CHAT}).encode()

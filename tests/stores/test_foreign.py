@@ -9,9 +9,10 @@ import pytest
 from limits import parse
 from limits.aio.storage import MemoryStorage as LimitsMemory
 from limits.aio.storage import Storage
+from limits.errors import StorageError
 from limits.storage import MemoryStorage as SyncMemory
 
-from ak_guard import ApiKeyMiddleware, ConfigurationError, KeyManager
+from ak_guard import ApiKeyMiddleware, BudgetError, ConfigurationError, KeyManager
 from ak_guard.backends import MemoryBackend
 from ak_guard.budgets import Change, ForeignStorage, MemoryStorage, MultiWindowRateLimiter, Window, counters_from
 from tests.support import bearer, client_for, echo_app
@@ -74,6 +75,48 @@ async def test_what_requests_charge_at_the_same_time_is_counted_once() -> None:
             answers = await asyncio.gather(*(client.get("/", headers=bearer(issued.secret)) for _ in range(6)))
             assert [answer.status_code for answer in answers] == [200] * 6
     assert (await keys.status(issued.key.id)).windows[0].used == 12 * 4
+
+
+class Counting(Elsewhere):
+    """Counts how often it is told to count; while it is away each attempt fails when `gate` opens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate: asyncio.Event | None = None
+        self.attempts = 0
+
+    async def incr(self, key: str, expiry: float, amount: int = 1) -> int:
+        self.attempts += 1
+        if self.gate is not None:
+            await self.gate.wait()
+            raise StorageError(OSError("timed out"))
+        return await super().incr(key, expiry, amount)
+
+
+async def test_many_charges_to_one_window_are_counted_in_one_step() -> None:
+    counting = Counting()
+    storage, window = ForeignStorage(counting), Window(10_000, 3_600)
+    for number in range(2_000):
+        storage.settle(f"key/{number % 2}", [Change(window, 2, None)], now=1_800_000_000.0 + number)
+    await storage.flush()
+    assert counting.attempts == 2
+    assert [(await storage.peek(f"key/{number}", [window], now=0.0))[0].used for number in (0, 1)] == [2_000, 2_000]
+
+
+async def test_whoever_waits_for_a_storage_that_is_away_fails_with_the_first_attempt_and_nothing_is_lost() -> None:
+    counting = Counting()
+    storage, window = ForeignStorage(counting), Window(10_000, 3_600)
+    storage.settle("key/a", [Change(window, 5, None)], now=0.0)
+    counting.gate = asyncio.Event()
+    asked = [asyncio.create_task(storage.peek("key/a", [window], now=0.0)) for _ in range(20)]
+    for _ in range(100):
+        await asyncio.sleep(0)
+    counting.gate.set()
+    outcomes = await asyncio.gather(*asked, return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {BudgetError}
+    assert counting.attempts == 1
+    counting.gate = None
+    assert (await storage.peek("key/a", [window], now=0.0))[0].used == 5
 
 
 class Failing(LimitsMemory):
