@@ -40,6 +40,8 @@ def take_at_once(budget: Budget, cost: int, charged: int, now: float) -> Receipt
                 asks = parts[0].asks(charged)
                 full = [index for index, ask in enumerate(asks) if ask.need > left[index]]
                 return Shortage(full, left, purse.ends)
+    if not parts:
+        return Receipt(budget, cost, charged, None, (), [])
     if not charged or not budget.at_once:
         return None
     if len(parts) > 1 and (purses := _enough(parts, charged, now)):
