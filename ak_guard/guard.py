@@ -15,7 +15,7 @@ from ak_guard.budgets.receipt import Receipt, Shortage
 from ak_guard.budgets.slots import Full
 from ak_guard.budgets.take import take, take_at_once, take_locally
 from ak_guard.errors import BackendError, BudgetError, ConfigurationError
-from ak_guard.floods import FailureLimit, Lookups
+from ak_guard.floods import Attempt, FailureLimit, Lookups
 from ak_guard.paths import route_of
 from ak_guard.records import Admission, Denial
 
@@ -201,30 +201,20 @@ class Guard:
 
         `entry` is what is remembered: None, or that the key is nobody's.
         """
-        if not keys.is_well_formed(key):
-            return checks.unknown_key()
-        if (denial := self._service.check(case.client)) is not None:
+        denial = self._service.check(case.client) if keys.is_well_formed(key) else checks.unknown_key()
+        if denial is not None:
             return denial
-        while entry is None:
-            found = await self._look_up(digest, case)
-            if not isinstance(found, Lookups):
-                return found
-            await found.next_end()
+        if entry is not None:
+            return await self._repeated(case)
+        attempt = self._attempt(digest, case)
+        while isinstance(attempt, Lookups):
+            await attempt.next_end()
             case.now = self._clock()
             # Meanwhile somebody may have asked about the same key.
             entry = self._known.get(digest, case.now)
-        if entry.value is not None:
-            return entry.value
-        repeated = self._floods.repeated(case.client, case.now)
-        return checks.unknown_key() if repeated is None else await self._floods.refused(case.client, repeated)
-
-    async def _look_up(self, digest: bytes, case: Case) -> Subject | Denial | Lookups:
-        """Ask the backend, or say for which look-ups of the same address it must be waited first."""
-        # Whoever joins a question asks nothing more, and a key that was known may be asked about again.
-        stranger = self._known.is_strange(digest)
-        attempt = self._floods.attempt(case.client, case.now) if stranger else nullcontext()
-        if isinstance(attempt, Lookups):
-            return attempt
+            if entry is not None:
+                return entry.value or await self._repeated(case)
+            attempt = self._attempt(digest, case)
         if isinstance(attempt, Denial):
             return await self._floods.refused(case.client, attempt)
         try:
@@ -240,6 +230,15 @@ class Guard:
         except BackendError:
             return checks.keys_unavailable()
         return found
+
+    def _attempt(self, digest: bytes, case: Case) -> Attempt | nullcontext[None] | Lookups | Denial:
+        # Whoever joins a question asks nothing more, and a key that was known may be asked about again.
+        return self._floods.attempt(case.client, case.now) if self._known.is_strange(digest) else nullcontext()
+
+    async def _repeated(self, case: Case) -> Denial:
+        """The key is remembered as nobody's."""
+        repeated = self._floods.repeated(case.client, case.now)
+        return checks.unknown_key() if repeated is None else await self._floods.refused(case.client, repeated)
 
     async def _take(self, budget: Budget, charged: int, case: Case) -> Receipt | Shortage | Denial:
         """Is there enough? Ask the stores, and know what to do when one of them is away."""

@@ -48,10 +48,6 @@ class Entry(Generic[T]):
         self.tried_at: float = -math.inf
 
     @property
-    def is_failing(self) -> bool:
-        return self.tried_at > -math.inf
-
-    @property
     def key_id(self) -> str | None:
         return None if self.found is None else self.found.key.id
 
@@ -157,9 +153,8 @@ class CachedLookup(Generic[T]):
 
         Raises `BackendError` when it cannot be reached and what is remembered is too old.
         """
-        known = self._entries[digest]
         # Each key for itself: one that cannot be read says nothing of the others, which may have been changed.
-        if known is not None and known.is_failing and self._may_go_on(known, now):
+        if (known := self._failing(digest)) is not None and self._may_go_on(known, now):
             if self._is_asking(digest) or known.tried_at <= now < known.tried_at + _AGAIN_SECONDS:
                 return known
             known.tried_at = now
@@ -172,6 +167,11 @@ class CachedLookup(Generic[T]):
             entry.tried_at = now
             self._outage.began("keys cannot be looked up", error)
             return entry
+
+    def _failing(self, digest: bytes) -> Entry[T] | None:
+        """What is remembered of a key that was asked about in vain since."""
+        known = None if self._outage.over else self._entries[digest]
+        return known if known is not None and known.tried_at > -math.inf else None
 
     def _is_asking(self, digest: bytes) -> bool:
         flights = self._flights.get()
@@ -222,7 +222,7 @@ class CachedLookup(Generic[T]):
             # the kind of error is told: its text may hold the digest.
             log.error("the key backend %s failed with %s", type(self._lookup).__name__, type(error).__name__)
             raise BackendError("the key backend failed") from error
-        if (known := self._entries[digest]) is not None and known.is_failing:
+        if self._failing(digest) is not None:
             self._outage.ended()
         ttl = min(self._ttl, MISS_SECONDS) if found is None else self._ttl
         entry = Entry(value, found, now, now + ttl)
