@@ -52,9 +52,7 @@ class LocksOut(InputError):
 
     def __init__(self, field: str, addresses: Sequence[str]) -> None:
         more = f" and {len(addresses) - 1} more" if len(addresses) > 1 else ""
-        super().__init__(
-            field, f"would lock out {addresses[0]}{more}, admitted within the last days, and was not forced"
-        )
+        super().__init__(field, f"would lock out {addresses[0]}{more}, admitted within the last days")
         self.addresses: tuple[str, ...] = tuple(addresses)
 
     def __reduce__(self) -> tuple[Callable[..., LocksOut], tuple[str, tuple[str, ...]]]:

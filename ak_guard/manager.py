@@ -194,12 +194,12 @@ class KeyManager(Balances):
         owner: str | _Omitted | None = OMITTED,
         metadata: Mapping[str, Any] | _Omitted | None = OMITTED,
         enabled: bool | _Omitted = OMITTED,
-        force: bool = False,
+        spare_callers: bool = False,
         version: str | None = None,
     ) -> ApiKey:
         """Change the fields that are given; None clears one. What was used of quota and windows stays.
 
-        Lists of addresses that would keep out who called within the last 7 days raise `LocksOut`, unless `force`.
+        With `spare_callers` lists of addresses that would keep out who called within the last 7 days raise `LocksOut`.
         With `version` (that of `version_of`) only as long as nobody has changed the key since; else `Conflict`.
         """
         changes: dict[str, Any] = {}
@@ -227,7 +227,7 @@ class KeyManager(Balances):
             changes["metadata"] = inputs.metadata(metadata)
         if not isinstance(enabled, _Omitted):
             changes["enabled"] = checked_flag("enabled", enabled)
-        if not force:
+        if spare_callers:
             await self._refuse_lockout(key_id, changes)
         action = "key.update"
         if list(changes) == ["enabled"]:

@@ -71,7 +71,9 @@ def key_routes(keys: KeyManager, tokens: AdminTokens) -> APIRouter:
     async def change_key(visit: editor, key_id: str, changes: asked.KeyChanges, if_match: IfMatch = None) -> Response:
         """Change the members that are sent; null takes a rule away. What was used of quota and windows stays."""
         version = asked_version(await visit.keys.get(key_id), if_match, required=True)
-        return one_key(visit, await visit.keys.update(key_id, **given(changes), version=version))
+        fields = given(changes)
+        spare = not fields.pop("force", False)
+        return one_key(visit, await visit.keys.update(key_id, **fields, spare_callers=spare, version=version))
 
     @routes.delete("/keys/{key_id}", response_model=told.Deleted)
     async def delete_key(

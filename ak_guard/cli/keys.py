@@ -201,7 +201,7 @@ def update(
         raise InputError("options", "there is nothing to change; `ak-guard keys update --help` shows what can be")
 
     async def work(manager: KeyManager) -> tuple[ApiKey, str]:
-        changed = await manager.update((await find_key(manager, key)).id, force=force, **changes)
+        changed = await manager.update((await find_key(manager, key)).id, spare_callers=not force, **changes)
         return changed, await issue.group_note(manager, changed) if "group" in changes else ""
 
     changed, note = desk.run(work)

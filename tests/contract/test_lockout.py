@@ -40,16 +40,18 @@ async def test_recent_callers_are_not_locked_out_unforced(
         ({"allow_ips": ["198.51.100.0/24"], "deny_ips": ["198.51.100.7"]}, "allow_ips", ("198.51.100.7",)),
     ):
         with pytest.raises(LocksOut, match=f"would lock out {shut_out[0]}") as caught:
-            await keys.update(key_id, name="renamed", **lists)  # type: ignore[arg-type]  # lists of texts
+            await keys.update(key_id, name="renamed", **lists, spare_callers=True)  # type: ignore[arg-type]  # lists of texts
         assert (caught.value.field, caught.value.addresses) == (field, shut_out)
         kept = await keys.get(key_id)
         assert (kept.name, kept.allow_ips, kept.deny_ips) == ("prod-api", (), ())
     # Who is let in, or was never let in, is not locked out; and a list that stays keeps nobody out anew.
-    await keys.update(key_id, allow_ips=["198.51.100.0/24"], deny_ips=["192.0.2.0/24"])
-    forced = await keys.update(key_id, allow_ips=["192.0.2.1"], force=True)
+    await keys.update(key_id, allow_ips=["198.51.100.0/24"], deny_ips=["192.0.2.0/24"], spare_callers=True)
+    forced = await keys.update(key_id, allow_ips=["192.0.2.1"])
     assert forced.allow_ips == ("192.0.2.1",)
-    assert (await keys.update(key_id, allow_ips=["192.0.2.1"], name="same list")).name == "same list"
-    assert (await keys.update(key_id, allow_ips=None)).allow_ips == ()
+    assert (
+        await keys.update(key_id, allow_ips=["192.0.2.1"], name="same list", spare_callers=True)
+    ).name == "same list"
+    assert (await keys.update(key_id, allow_ips=None, spare_callers=True)).allow_ips == ()
 
 
 async def test_the_api_saves_what_locks_out_recent_callers_when_it_is_forced(clock: ManualClock) -> None:

@@ -61,9 +61,9 @@ async def act(visit: Visit) -> Response:
         return await _form(visit, key, draft, lock=lock, checked=True)
     if lock != version_of(key):
         return await _overtaken(visit, key, draft)
-    metadata, force = metadata_with(key.metadata, rules.stored_in), bool(visit.given("force"))
+    metadata, spare = metadata_with(key.metadata, rules.stored_in), not visit.given("force")
     try:
-        await visit.keys.update(key.id, **rules.arguments(), metadata=metadata, force=force, version=lock)
+        await visit.keys.update(key.id, **rules.arguments(), metadata=metadata, spare_callers=spare, version=lock)
     except Conflict:
         return await _overtaken(visit, await visit.keys.get(key.id), draft)
     except LocksOut as error:
