@@ -107,7 +107,7 @@ class Balances(Roster):
             key, secret_until = found.key, found.valid_until
         else:
             key, secret_until = await self.get(secret_or_id), None
-        group = await self._group(key.group)
+        group = await self.group_of(key.group)
         budget = self._budget_in(key, group)
         levels = await peek(budget, now, need=budget.charged(cost))
         return explain(
@@ -124,7 +124,8 @@ class Balances(Roster):
             now=now,
         )
 
-    async def _group(self, name: str) -> Group | None:
+    async def group_of(self, name: str) -> Group | None:
+        """The group as a guard with the same settings takes it; None where nobody defines it."""
         try:
             stored: Group | None = await self.backend.get_group(name)
         except NotFound:
@@ -132,7 +133,7 @@ class Balances(Roster):
         return group_of(name, self._groups, stored)
 
     async def _budget(self, key: ApiKey) -> Budget:
-        return self._budget_in(key, await self._group(key.group))
+        return self._budget_in(key, await self.group_of(key.group))
 
     def _budget_in(self, key: ApiKey, group: Group | None) -> Budget:
         return key_budget(key, group, windows=self._windows, quotas=self._quotas, clock=self._clock)

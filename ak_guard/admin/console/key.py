@@ -14,9 +14,8 @@ from ak_guard.admin.console.rows import row_of
 from ak_guard.admin.console.usage import usage_of
 from ak_guard.admin.console.words import stands_out
 from ak_guard.canary import is_canary
-from ak_guard.errors import BudgetError, ConfigurationError, InputError, NotFound
+from ak_guard.errors import BudgetError, ConfigurationError, InputError
 from ak_guard.listing import KeyFilter, ListedKey
-from ak_guard.subject import group_of
 from ak_guard.usage.anomalies import known_networks
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from ak_guard.admin.console.visit import Visit
-    from ak_guard.records import Group
     from ak_guard.status import Status
     from ak_guard.usage.anomalies import Anomaly
 
@@ -40,7 +38,7 @@ async def show(visit: Visit, *, problem: Markup | None = None, at: str = "") -> 
     listed = await listed_key(visit, key_id)
     key = listed.key
     status = await _status(visit, key_id)
-    group = await _group(visit, key.group)
+    group = await visit.keys.group_of(key.group)
     ask = ask_of(visit)
     usage = await usage_of(visit, key_id)
     canary = is_canary(key, [group])
@@ -91,15 +89,6 @@ async def _anomalies(visit: Visit, key_id: str) -> Sequence[Anomaly]:
         return await visit.keys.anomalies(key_id)
     except ConfigurationError:
         return ()
-
-
-async def _group(visit: Visit, name: str) -> Group | None:
-    """The group as a guard with the same settings would take it."""
-    try:
-        stored: Group | None = await visit.keys.get_group(name)
-    except NotFound:
-        stored = None
-    return group_of(name, {group.name: group for group in visit.keys.defined_groups}, stored)
 
 
 def grace_options(visit: Visit) -> list[Option]:
